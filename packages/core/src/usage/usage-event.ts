@@ -1,0 +1,374 @@
+import { createHash } from 'node:crypto'
+import { z } from 'zod'
+import { findContradictions, type Quantities } from './meters.ts'
+
+/**
+ * A usage event: one metered call, or one other billable use. This file is the only place where the words
+ * of the wire (snake_case) and the words of the code (camelCase) are translated into each other.
+ */
+
+/** Largest quantity of one meter on one event. Ten times the largest month that anyone has been seen to use. */
+export const QUANTITY_MAX = 1_000_000_000_000
+/** Nothing was metered before this; an earlier time is a unit mistake (seconds sent as milliseconds). */
+export const TS_MIN_MS = Date.UTC(2020, 0, 1)
+/** How far ahead of the service's clock an event's time may lie: clocks drift, time zones get mixed up. */
+export const TS_AHEAD_MAX_MS = 24 * 3_600_000
+
+/** Whom a call is for. Ids are the organization's own; all optional. */
+export interface Dimensions {
+  readonly customer?: string
+  readonly user?: string
+  readonly team?: string
+  readonly project?: string
+  readonly businessUnit?: string
+  readonly costCenter?: string
+  readonly feature?: string
+  readonly conversation?: string
+  readonly agent?: string
+  readonly environment?: string
+  readonly tags?: Readonly<Record<string, string>>
+}
+
+/** `ok`; `error`: nothing billable came; `aborted`: billed for what came until then. */
+export type UsageStatus = 'ok' | 'error' | 'aborted'
+
+/** The normalized usage event. Both ingestion doors and the meter produce exactly this. */
+export interface UsageEvent extends Dimensions {
+  /** Unique in its organization; also the idempotency key. */
+  readonly eventId: string
+  /** When the call was made, UTC milliseconds since 1970. */
+  readonly tsMs: number
+  readonly provider: string
+  /** The model that was asked for. */
+  readonly model?: string
+  /** The model that answered; decides the price when present. */
+  readonly responseModel?: string
+  readonly operation: string
+  readonly serviceTier?: string
+  readonly region?: string
+  /** Every reported meter by its wire name; `input_tokens` and `output_tokens` are totals (see meters.ts). */
+  readonly quantities: Quantities
+  readonly latencyMs?: number
+  readonly timeToFirstTokenMs?: number
+  readonly status: UsageStatus
+  readonly streamed: boolean
+  /** True when a tokenizer counted, because the provider reported nothing. */
+  readonly estimated: boolean
+  readonly providerRequestId?: string
+  readonly traceId?: string
+  readonly spanId?: string
+  readonly promptHash?: string
+  /** Number of the HTTP attempt within one logical call, from 0; failed attempts are events of status `error`. */
+  readonly attempt?: number
+  /** The same for all attempts of one logical call. */
+  readonly callId?: string
+  readonly host?: HostMetadata
+}
+
+/** Where the metered process runs. Values are text; one level of nesting is allowed (`k8s.pod`). */
+export type HostMetadata = Readonly<Record<string, string | Readonly<Record<string, string>>>>
+
+/** One thing wrong with one field, named as the sender wrote it. */
+export interface FieldIssue {
+  readonly path: string
+  readonly message: string
+}
+
+const id = z
+  .string()
+  .min(1)
+  .max(512)
+  .refine((value) => !value.includes('\0'), 'must not contain a NUL character')
+const count = z.number().int().min(0).max(QUANTITY_MAX)
+const quantity = z.number().min(0).max(QUANTITY_MAX)
+const text = z
+  .string()
+  .max(512)
+  .refine((value) => !value.includes('\0'), 'must not contain a NUL character')
+
+/**
+ * The JSON form of a usage event, as in `POST /api/v1/usage`. The OpenAPI document is generated from this
+ * schema, and requests are validated by it.
+ */
+export const usageEventSchema = z
+  .strictObject({
+    event_id: id
+      .max(256)
+      .optional()
+      .describe('Your idempotency key, unique in your organization. Made by the server when absent.'),
+    ts: z.iso
+      .datetime({ offset: true })
+      .optional()
+      .describe('When the call was made, RFC 3339. Time of receipt when absent.'),
+    customer_id: id.optional(),
+    user_id: id.optional(),
+    team_id: id.optional(),
+    project_id: id.optional(),
+    business_unit: id.optional(),
+    cost_center: id.optional(),
+    feature: id.optional(),
+    conversation_id: id.optional(),
+    agent: id.optional(),
+    environment: id.optional(),
+    provider: id.max(128),
+    model: id.optional().describe('Required for events with token meters.'),
+    response_model: id.optional().describe('The model that answered, when it differs; decides the price.'),
+    operation: id.max(64).optional().describe('`chat` when absent.'),
+    service_tier: id.max(64).optional(),
+    region: id.max(64).optional(),
+    input_tokens: count.optional().describe('All input, cached included.'),
+    cache_read_tokens: count.optional().describe('Part of input_tokens.'),
+    cache_write_tokens: count.optional().describe('Part of input_tokens.'),
+    output_tokens: count.optional().describe('All output, reasoning included.'),
+    reasoning_tokens: count.optional().describe('Part of output_tokens.'),
+    meters: z
+      .record(
+        z.string().regex(/^[a-z][a-z0-9_]{0,62}$/, 'a meter is named in snake_case, 63 characters at most'),
+        quantity,
+      )
+      .optional()
+      .describe('Further meters by name, e.g. {"web_search_requests": 1}.'),
+    latency_ms: quantity.optional(),
+    time_to_first_token_ms: quantity.optional(),
+    status: z.enum(['ok', 'error', 'aborted']).optional(),
+    streamed: z.boolean().optional(),
+    estimated: z
+      .boolean()
+      .optional()
+      .describe('True when a tokenizer counted, because the provider reported nothing.'),
+    provider_request_id: id.optional(),
+    trace_id: z
+      .string()
+      .regex(/^[0-9a-f]{32}$/, 'must be 32 lower-case hex digits')
+      .optional(),
+    span_id: z
+      .string()
+      .regex(/^[0-9a-f]{16}$/, 'must be 16 lower-case hex digits')
+      .optional(),
+    prompt_hash: z
+      .string()
+      .regex(/^hmac-sha256:[0-9a-f]{64}$/, 'must be "hmac-sha256:" and 64 hex digits; text is never accepted')
+      .optional(),
+    attempt: z.number().int().min(0).max(1000).optional(),
+    call_id: id.max(256).optional(),
+    tags: z
+      .record(id.max(64), text)
+      .refine((tags) => Object.keys(tags).length <= 50, 'at most 50 tags')
+      .optional(),
+    host: z
+      .record(id.max(64), z.union([text, z.record(id.max(64), text)]))
+      .refine((host) => Object.keys(host).length <= 50, 'at most 50 entries')
+      .optional(),
+  })
+  .describe('A usage event')
+
+/** A usage event as JSON, on the wire in both directions. */
+export type UsageEventJson = z.input<typeof usageEventSchema>
+
+/** What the service knows at receipt and the sender need not say. */
+export interface Receipt {
+  readonly nowMs: number
+  readonly newEventId: () => string
+}
+
+export type ParsedUsageEvent =
+  | { readonly ok: true; readonly event: UsageEvent; readonly contentHash: Buffer }
+  | { readonly ok: false; readonly eventId?: string; readonly issues: readonly FieldIssue[] }
+
+/**
+ * Checks and normalizes one JSON event. Reports every problem at once, each with the field as sent.
+ *
+ * @param input parsed JSON, untrusted
+ */
+export function parseUsageEvent(input: unknown, receipt: Receipt): ParsedUsageEvent {
+  const parsed = usageEventSchema.safeParse(input)
+  if (!parsed.success) {
+    const eventId = eventIdOf(input)
+    return {
+      ok: false,
+      ...(eventId !== undefined && { eventId }),
+      issues: parsed.error.issues.flatMap(fieldIssues),
+    }
+  }
+  const event = normalize(parsed.data, receipt)
+  const issues = contradictions(event, receipt.nowMs)
+  if (issues.length > 0) return { ok: false, eventId: event.eventId, issues }
+  return { ok: true, event, contentHash: contentHash(event, parsed.data.ts !== undefined) }
+}
+
+/** The JSON form of an event. `parseUsageEvent` of the result gives the event back. */
+export function usageEventToJson(event: UsageEvent): UsageEventJson {
+  const meters: Record<string, number> = {}
+  const totals: Record<string, number> = {}
+  for (const [meter, value] of Object.entries(event.quantities)) {
+    if (FIELD_METERS.has(meter)) totals[meter] = value
+    else meters[meter] = value
+  }
+  return {
+    event_id: event.eventId,
+    ts: new Date(event.tsMs).toISOString(),
+    ...defined({
+      customer_id: event.customer,
+      user_id: event.user,
+      team_id: event.team,
+      project_id: event.project,
+      business_unit: event.businessUnit,
+      cost_center: event.costCenter,
+      feature: event.feature,
+      conversation_id: event.conversation,
+      agent: event.agent,
+      environment: event.environment,
+    }),
+    provider: event.provider,
+    ...defined({ model: event.model, response_model: event.responseModel }),
+    operation: event.operation,
+    ...defined({ service_tier: event.serviceTier, region: event.region }),
+    ...totals,
+    ...(Object.keys(meters).length > 0 && { meters }),
+    ...defined({ latency_ms: event.latencyMs, time_to_first_token_ms: event.timeToFirstTokenMs }),
+    status: event.status,
+    streamed: event.streamed,
+    estimated: event.estimated,
+    ...defined({
+      provider_request_id: event.providerRequestId,
+      trace_id: event.traceId,
+      span_id: event.spanId,
+      prompt_hash: event.promptHash,
+      attempt: event.attempt,
+      call_id: event.callId,
+      tags: event.tags,
+      host: event.host,
+    }),
+  }
+}
+
+const FIELD_METERS: ReadonlySet<string> = new Set([
+  'input_tokens',
+  'cache_read_tokens',
+  'cache_write_tokens',
+  'output_tokens',
+  'reasoning_tokens',
+])
+
+function normalize(json: z.output<typeof usageEventSchema>, receipt: Receipt): UsageEvent {
+  const quantities: Record<string, number> = { ...json.meters }
+  for (const meter of FIELD_METERS) {
+    const value = json[meter as 'input_tokens']
+    if (value !== undefined) quantities[meter] = value
+  }
+  return {
+    eventId: json.event_id ?? receipt.newEventId(),
+    tsMs: json.ts === undefined ? receipt.nowMs : Date.parse(json.ts),
+    provider: json.provider,
+    operation: json.operation ?? 'chat',
+    quantities,
+    status: json.status ?? 'ok',
+    streamed: json.streamed ?? false,
+    estimated: json.estimated ?? false,
+    ...defined({
+      customer: json.customer_id,
+      user: json.user_id,
+      team: json.team_id,
+      project: json.project_id,
+      businessUnit: json.business_unit,
+      costCenter: json.cost_center,
+      feature: json.feature,
+      conversation: json.conversation_id,
+      agent: json.agent,
+      environment: json.environment,
+      model: json.model,
+      responseModel: json.response_model,
+      serviceTier: json.service_tier,
+      region: json.region,
+      latencyMs: json.latency_ms,
+      timeToFirstTokenMs: json.time_to_first_token_ms,
+      providerRequestId: json.provider_request_id,
+      traceId: json.trace_id,
+      spanId: json.span_id,
+      promptHash: json.prompt_hash,
+      attempt: json.attempt,
+      callId: json.call_id,
+      tags: json.tags,
+      host: json.host,
+    }),
+  }
+}
+
+function contradictions(event: UsageEvent, nowMs: number): FieldIssue[] {
+  const issues: FieldIssue[] = []
+  if (event.tsMs < TS_MIN_MS)
+    issues.push({ path: 'ts', message: 'lies before 2020-01-01, is the unit right?' })
+  if (event.tsMs > nowMs + TS_AHEAD_MAX_MS)
+    issues.push({ path: 'ts', message: 'lies more than 24 hours in the future' })
+  for (const { meter, message } of findContradictions(event.quantities)) {
+    issues.push({ path: FIELD_METERS.has(meter) ? meter : `meters.${meter}`, message })
+  }
+  let hasTokens = false
+  let hasUsage = false
+  for (const meter in event.quantities) {
+    if ((event.quantities[meter] ?? 0) <= 0) continue
+    hasUsage = true
+    if (meter.endsWith('_tokens')) hasTokens = true
+  }
+  // A failed attempt has nothing billable and is still worth keeping: retries cost time and explain bills.
+  if (!hasUsage && event.status !== 'error') {
+    issues.push({
+      path: 'input_tokens',
+      message: 'at least one meter above zero is required (a token count, or one under meters)',
+    })
+  }
+  if (hasTokens && event.model === undefined)
+    issues.push({ path: 'model', message: 'is required for token meters' })
+  return issues
+}
+
+/**
+ * Tells a repeat from another event under the same id: SHA-256 of the normalized content. A time that the
+ * server filled in is left out, because a repeat is received later.
+ */
+function contentHash(event: UsageEvent, isTsGiven: boolean): Buffer {
+  const { eventId: _, tsMs, quantities, tags, host, ...rest } = event
+  const content = JSON.stringify([
+    isTsGiven ? tsMs : null,
+    sorted(quantities),
+    sorted(tags),
+    sorted(host),
+    sorted(rest),
+  ])
+  return createHash('sha256').update(content).digest()
+}
+
+function sorted(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value ?? null
+  return Object.entries(value)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, entry]) => [key, sorted(entry)])
+}
+
+function eventIdOf(input: unknown): string | undefined {
+  if (typeof input !== 'object' || input === null || !('event_id' in input)) return undefined
+  return typeof input.event_id === 'string' ? input.event_id.slice(0, 256) : undefined
+}
+
+function fieldIssues(issue: z.core.$ZodIssue): FieldIssue[] {
+  const path = issue.path.join('.')
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => ({
+      path: path === '' ? key : `${path}.${key}`,
+      message: 'is not a known field',
+    }))
+  }
+  return [{ path, message: issue.message }]
+}
+
+type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> }
+
+/** Leaves out what is undefined, for types where absent and undefined are different things. */
+function defined<T extends object>(fields: T): Defined<T> {
+  const result: Defined<T> = {}
+  for (const key in fields) {
+    const value = fields[key]
+    if (value !== undefined) result[key] = value as Exclude<T[typeof key], undefined>
+  }
+  return result
+}
