@@ -1,0 +1,6 @@
+export type { AppendOutcome } from './append.ts'
+export { ROLLED_UP_COLUMNS } from './dimension-set.ts'
+export { announcePriceChange, defineLateRatingJob } from './jobs.ts'
+export { type IncomingEvent, Ledger, LedgerBusy, type LedgerDependencies } from './ledger.ts'
+export { rateLate } from './rate-late.ts'
+export { type StoredEventRow, storedEvent } from './stored-event.ts'

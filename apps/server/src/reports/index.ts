@@ -1,0 +1,1 @@
+export { type ReportDependencies, registerReportRoutes } from './routes.ts'

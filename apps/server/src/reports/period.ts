@@ -1,0 +1,78 @@
+import { type FieldIssue, isTimeZone, startOfDayMs } from '@tokentally/core'
+import { Problem } from '../http/problem.ts'
+
+/** A report's range: `startMs` included, `endMs` excluded, UTC milliseconds. */
+export interface Period {
+  readonly startMs: number
+  readonly endMs: number
+  readonly timeZone: string
+}
+
+const DEFAULT_DAYS = 30
+const DAY_MS = 24 * 3_600_000
+/** Twenty years: more is a typing mistake, and every bucket of it would be computed. */
+const LONGEST_MS = 20 * 366 * DAY_MS
+
+/**
+ * Reads `start`, `end` and `timezone` of a report. A date is the beginning of that day in the zone. Without
+ * an end the range reaches to now (and includes events that are being sent: one minute more), without a start
+ * it is 30 days long.
+ *
+ * @throws Problem naming every field that is wrong
+ */
+export function readPeriod(
+  query: {
+    readonly start?: string | undefined
+    readonly end?: string | undefined
+    readonly timezone?: string | undefined
+  },
+  nowMs: number,
+): Period {
+  const issues: FieldIssue[] = []
+  let timeZone = query.timezone ?? 'UTC'
+  if (!isTimeZone(timeZone)) {
+    issues.push({ path: 'timezone', message: 'is no IANA time zone, such as Europe/Paris' })
+    timeZone = 'UTC'
+  }
+  const end = readInstant('end', query.end, timeZone, issues) ?? nowMs + 60_000
+  const start = readInstant('start', query.start, timeZone, issues) ?? end - DEFAULT_DAYS * DAY_MS
+  if (issues.length === 0 && start >= end) issues.push({ path: 'end', message: 'must lie after start' })
+  if (issues.length === 0 && end - start > LONGEST_MS) {
+    issues.push({ path: 'start', message: 'lies more than 20 years before end' })
+  }
+  if (issues.length > 0)
+    throw new Problem({ code: 'invalid-request', detail: 'The range is not valid.', errors: issues })
+  return { startMs: start, endMs: end, timeZone }
+}
+
+const DATE = /^\d{4}-\d{2}-\d{2}$/
+const INSTANT = /^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?([Zz]|[+-]\d{2}:\d{2})$/
+
+function readInstant(
+  path: string,
+  text: string | undefined,
+  timeZone: string,
+  issues: FieldIssue[],
+): number | undefined {
+  if (text === undefined) return undefined
+  // A "+" of an offset that was not percent-encoded arrives as a blank.
+  const instant = text.trim().replace(/ (\d{2}:\d{2})$/, '+$1')
+  const ms = DATE.test(instant)
+    ? isDate(instant)
+      ? startOfDayMs(instant, timeZone)
+      : Number.NaN
+    : INSTANT.test(instant)
+      ? Date.parse(instant.replace(' ', 'T'))
+      : Number.NaN
+  if (Number.isNaN(ms)) {
+    issues.push({ path, message: 'must be a date (2026-11-01) or an instant (2026-11-01T00:00:00Z)' })
+    return undefined
+  }
+  return ms
+}
+
+/** Rules out dates that JavaScript would quietly move on, such as 30 February. */
+function isDate(text: string): boolean {
+  const ms = Date.parse(`${text}T00:00:00Z`)
+  return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(text)
+}

@@ -1,0 +1,338 @@
+import type { Pool } from 'pg'
+import { z } from 'zod'
+import type { App } from '../http/app.ts'
+import { Problem } from '../http/problem.ts'
+import { aggregate } from './aggregate.ts'
+import { DIMENSION_COLUMNS, type Dimension, dimensionOf } from './dimensions.ts'
+import { decodeCursor, encodeCursor, findEvent, listEvents } from './events-query.ts'
+import { readFilters } from './filters.ts'
+import { readPeriod } from './period.ts'
+import { usageCsv } from './usage-csv.ts'
+
+export interface ReportDependencies {
+  readonly pool: Pool
+  readonly now: () => Date
+}
+
+const range = {
+  start: z
+    .string()
+    .optional()
+    .describe('Included. A date, or an RFC 3339 instant. Default: 30 days before `end`.'),
+  end: z.string().optional().describe('Excluded. A date, or an RFC 3339 instant. Default: now.'),
+  timezone: z
+    .string()
+    .optional()
+    .describe('IANA name; default UTC. Where days begin, and how buckets are cut.'),
+}
+const filter = z.union([z.string(), z.array(z.string())]).optional()
+const filters = Object.fromEntries(
+  Object.entries(DIMENSION_COLUMNS).flatMap(([name, column]) => [
+    [name, filter.describe(`Only events of this ${name.replace('_', ' ')}; repeatable.`)],
+    [column, filter.describe(`The same as \`${name}\`.`)],
+  ]),
+)
+
+const count = z.number().int()
+const money = z.string().describe('Exact decimal, US dollars')
+const sumsSchema = {
+  requests: count.describe('Usage events, failed attempts included'),
+  errors: count.describe('Events of status `error`, which cost nothing'),
+  estimated_requests: count.describe('Events whose tokens a tokenizer counted'),
+  unpriced_requests: count.describe(
+    'Events with a meter that has no price yet; their cost is not in the sums',
+  ),
+  input_tokens: count,
+  output_tokens: count,
+  cache_read_tokens: count,
+  cache_write_tokens: count,
+  reasoning_tokens: count,
+  total_tokens: count.describe('Input and output'),
+  list_cost: money,
+  total_cost: money.describe('The sell cost. Exact decimal, US dollars'),
+  avg_cost_per_request: money,
+}
+const periodSchema = z.object({ start: z.string(), end: z.string() })
+
+const USAGE_PARAMETERS = ['start', 'end', 'timezone', 'cursor', 'limit']
+const AGGREGATE_PARAMETERS = ['start', 'end', 'timezone', 'group_by', 'granularity']
+const CSV_PARAMETERS = ['start', 'end', 'timezone']
+
+/** Reports over the ledger. All need the scope `read`. */
+export function registerReportRoutes(app: App, { pool, now }: ReportDependencies): void {
+  app.route({
+    method: 'GET',
+    url: '/api/v1/usage',
+    config: { scope: 'read' },
+    schema: {
+      tags: ['reports'],
+      summary: 'Usage events, newest first',
+      description: 'Filters: any dimension, and `tag.NAME`.',
+      querystring: z
+        .object({
+          ...range,
+          ...filters,
+          cursor: z.string().optional().describe('`next_cursor` of the page before.'),
+          limit: z.coerce.number().int().min(1).max(1000).default(100),
+        })
+        .catchall(filter),
+      response: {
+        200: z.object({
+          events: z.array(z.record(z.string(), z.unknown())),
+          next_cursor: z.string().nullable(),
+        }),
+      },
+    },
+    handler: async (request) => {
+      const { query } = request
+      const period = readPeriod(query, now().getTime())
+      const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor)
+      if (query.cursor !== undefined && after === undefined) {
+        throw new Problem({
+          code: 'invalid-request',
+          errors: [{ path: 'cursor', message: 'is no cursor of this list' }],
+        })
+      }
+      const events = await listEvents(pool, {
+        organizationId: request.organizationId,
+        ...period,
+        filters: readFilters(query, USAGE_PARAMETERS),
+        limit: query.limit,
+        after,
+      })
+      const last = events.at(-1)
+      const position =
+        events.length < query.limit || last?.event_id === undefined || last.ts === undefined
+          ? null
+          : encodeCursor({ tsMs: Date.parse(last.ts), eventId: last.event_id })
+      return { events: events.map((event) => ({ ...event })), next_cursor: position }
+    },
+  })
+
+  app.route({
+    method: 'GET',
+    url: '/api/v1/usage/:event_id',
+    config: { scope: 'read' },
+    schema: {
+      tags: ['reports'],
+      summary: 'One usage event with its rating',
+      params: z.object({ event_id: z.string() }),
+      response: { 200: z.record(z.string(), z.unknown()) },
+    },
+    handler: async (request) => {
+      const event = await findEvent(pool, request.organizationId, request.params.event_id)
+      if (event === undefined)
+        throw new Problem({ code: 'not-found', detail: 'There is no event with this id.' })
+      return { ...event }
+    },
+  })
+
+  app.route({
+    method: 'GET',
+    url: '/api/v1/costs/aggregate',
+    config: { scope: 'read' },
+    schema: {
+      tags: ['reports'],
+      summary: 'Usage and cost by any dimensions and buckets of time',
+      description: 'Complete up to the last acknowledged event. Filters: any dimension, and `tag.NAME`.',
+      querystring: z
+        .object({
+          ...range,
+          ...filters,
+          group_by: z
+            .union([z.string(), z.array(z.string())])
+            .optional()
+            .describe(
+              `Comma-separated: ${Object.keys(DIMENSION_COLUMNS).join(', ')}, tag.NAME. None: one group.`,
+            ),
+          granularity: z.enum(['minute', 'hour', 'day', 'week', 'month', 'none']).optional(),
+        })
+        .catchall(filter),
+      response: {
+        200: z.object({
+          period: periodSchema,
+          currency: z.literal('USD'),
+          groups: z.array(z.looseObject(sumsSchema)),
+          totals: z.object(sumsSchema),
+        }),
+      },
+    },
+    handler: async (request) => {
+      const { query } = request
+      const period = readPeriod(query, now().getTime())
+      const { granularity } = query
+      const result = await aggregate(pool, {
+        organizationId: request.organizationId,
+        ...period,
+        groupBy: readGroupBy(query.group_by),
+        granularity: granularity === 'none' ? undefined : granularity,
+        filters: readFilters(query, AGGREGATE_PARAMETERS),
+        withTotals: true,
+      })
+      return {
+        period: { start: new Date(period.startMs).toISOString(), end: new Date(period.endMs).toISOString() },
+        currency: 'USD' as const,
+        groups: result.groups.map(({ keys, ...sums }) => ({ ...keys, ...sums })),
+        totals: result.totals,
+      }
+    },
+  })
+
+  app.route({
+    method: 'GET',
+    url: '/api/v1/usage.csv',
+    config: { scope: 'read' },
+    schema: {
+      tags: ['reports'],
+      summary: 'Usage as CSV: a row per customer, feature, provider and model',
+      querystring: z.object({ ...range, ...filters }).catchall(filter),
+    },
+    handler: (request, reply) => {
+      const period = readPeriod(request.query, now().getTime())
+      const csv = usageCsv(pool, {
+        organizationId: request.organizationId,
+        ...period,
+        filters: readFilters(request.query, CSV_PARAMETERS),
+      })
+      return reply
+        .header('content-type', 'text/csv; charset=utf-8')
+        .header('content-disposition', 'attachment; filename="usage.csv"')
+        .send(csv)
+    },
+  })
+
+  registerTenantRoutes(app, { pool, now })
+}
+
+/** The routes of older integrations, where a tenant is a customer. */
+function registerTenantRoutes(app: App, { pool, now }: ReportDependencies): void {
+  const tenantSums = {
+    requests: count,
+    prompt_tokens: count,
+    completion_tokens: count,
+    total_tokens: count,
+    cost: money,
+    currency: z.literal('USD'),
+  }
+  const report = async (
+    organizationId: string,
+    tenantId: string,
+    query: { start?: string | undefined; end?: string | undefined; timezone?: string | undefined },
+    isDaily: boolean,
+  ) => {
+    const period = readPeriod(query, now().getTime())
+    const customer = dimensionOf('customer')
+    const provider = isDaily ? [] : ['provider', 'model'].flatMap((name) => dimensionOf(name) ?? [])
+    return aggregate(pool, {
+      organizationId,
+      ...period,
+      groupBy: provider,
+      granularity: isDaily ? 'day' : undefined,
+      filters: customer === undefined ? [] : [{ dimension: customer, values: [tenantId] }],
+      withTotals: true,
+    })
+  }
+  const tenantSumsOf = (sums: {
+    requests: number
+    input_tokens: number
+    output_tokens: number
+    total_tokens: number
+    total_cost: string
+  }) => ({
+    requests: sums.requests,
+    prompt_tokens: sums.input_tokens,
+    completion_tokens: sums.output_tokens,
+    total_tokens: sums.total_tokens,
+    cost: sums.total_cost,
+    currency: 'USD' as const,
+  })
+
+  app.route({
+    method: 'GET',
+    url: '/tenant/:tenant_id/summary',
+    config: { scope: 'read' },
+    schema: {
+      tags: ['tenants'],
+      summary: 'What one customer used and cost',
+      params: z.object({ tenant_id: z.string() }),
+      querystring: z.object(range),
+      response: {
+        200: z.object({
+          tenant_id: z.string(),
+          ...tenantSums,
+          models: z.array(
+            z.object({ provider: z.string().nullable(), model: z.string().nullable(), ...tenantSums }),
+          ),
+        }),
+      },
+    },
+    handler: async (request) => {
+      const tenantId = request.params.tenant_id
+      const result = await report(request.organizationId, tenantId, request.query, false)
+      return {
+        tenant_id: tenantId,
+        ...tenantSumsOf(result.totals),
+        models: result.groups.map((group) => ({
+          provider: group.keys['provider'] ?? null,
+          model: group.keys['model'] ?? null,
+          ...tenantSumsOf(group),
+        })),
+      }
+    },
+  })
+
+  app.route({
+    method: 'GET',
+    url: '/tenant/:tenant_id/daily',
+    config: { scope: 'read' },
+    schema: {
+      tags: ['tenants'],
+      summary: 'What one customer used and cost, day by day',
+      params: z.object({ tenant_id: z.string() }),
+      querystring: z.object(range),
+      response: {
+        200: z.object({
+          tenant_id: z.string(),
+          days: z.array(z.object({ date: z.string(), ...tenantSums })),
+        }),
+      },
+    },
+    handler: async (request) => {
+      const tenantId = request.params.tenant_id
+      const result = await report(request.organizationId, tenantId, request.query, true)
+      return {
+        tenant_id: tenantId,
+        days: result.groups.map((group) => ({ date: group.keys['bucket'] ?? '', ...tenantSumsOf(group) })),
+      }
+    },
+  })
+}
+
+const GROUPS_MAX = 6
+
+function readGroupBy(value: string | readonly string[] | undefined): readonly Dimension[] {
+  const names = (typeof value === 'string' ? [value] : (value ?? []))
+    .flatMap((part) => part.split(','))
+    .map((name) => name.trim())
+    .filter((name) => name !== '')
+  const dimensions = [...new Set(names)].map((name) => {
+    const dimension = dimensionOf(name)
+    if (dimension !== undefined) return dimension
+    throw new Problem({
+      code: 'invalid-request',
+      errors: [
+        {
+          path: 'group_by',
+          message: `"${name}" is no dimension; known: ${Object.keys(DIMENSION_COLUMNS).join(', ')}, tag.NAME`,
+        },
+      ],
+    })
+  })
+  if (dimensions.length > GROUPS_MAX) {
+    throw new Problem({
+      code: 'invalid-request',
+      errors: [{ path: 'group_by', message: `at most ${GROUPS_MAX} dimensions` }],
+    })
+  }
+  return dimensions
+}
