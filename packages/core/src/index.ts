@@ -1,4 +1,28 @@
+export { formatInstant, isTimeZone, offsetMinutes, startOfDayMs } from './calendar/time-zone.ts'
 export { type Decimal, decimal, decimalFromLiteral, decimalText, perMillion, ZERO } from './money/decimal.ts'
+export { defaultStart, mayBeginAt } from './pricing/backdating.ts'
+export { comparableModel, type ModelMatch, modelMatchSchema } from './pricing/model-match.ts'
+export { buildPriceBook, type PriceBook } from './pricing/price-book.ts'
+export {
+  type PriceVersion,
+  priceText,
+  type Rate,
+  type RateTier,
+  ratesSchema,
+  type TimeOfDay,
+  timeOfDaySchema,
+} from './pricing/price-version.ts'
+export { catalogueProvider } from './pricing/provider-aliases.ts'
+export { SERVICE_TIER_PRICES, type ServiceTierPrice, tokenMultiplier } from './pricing/service-tiers.ts'
+export {
+  modelNames,
+  type RatedLine,
+  type Rating,
+  type RatingStatus,
+  rate,
+  type UnpricedReason,
+} from './rating/rate.ts'
+export { type RateCard, rateCard, type UnitPrice } from './rating/rate-card.ts'
 export {
   disjointQuantities,
   findContradictions,
@@ -6,6 +30,12 @@ export {
   type MeterDefinition,
   type Quantities,
 } from './usage/meters.ts'
+export {
+  type SpanAttributes,
+  type SpanView,
+  usageEventJsonFromSpan,
+  usageEventToAttributes,
+} from './usage/otel-attributes.ts'
 export {
   type Dimensions,
   type FieldIssue,

@@ -73,8 +73,10 @@ function lateRating(row: StoredEventRow, book: PriceBook): LateRating | undefine
   const rating = rate(row.organization_id, storedEvent(row), book)
   if (rating.priceVersionId === null) return undefined
   const missing = new Set(row.unpriced_meters ?? [])
-  const lines = rating.lines.filter((line) => missing.has(line.meter))
-  if (lines.length < missing.size) return undefined
+  // Nothing was priced on arrival: every line is new, the price per request too.
+  const lines =
+    row.rating_status === 'unpriced' ? rating.lines : rating.lines.filter((line) => missing.has(line.meter))
+  if (rating.status !== 'rated') return undefined
   // Sell cost follows list cost until markup rules exist; both are sums of the lines rated here.
   const costUsd = decimalText(lines.reduce((sum, line) => sum.plus(decimal(line.costUsd)), ZERO))
   return {

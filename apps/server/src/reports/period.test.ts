@@ -32,14 +32,16 @@ describe('the range of a report', () => {
     [{ start: '2026-11-02', end: '2026-11-01' }, 'end'],
     [{ timezone: 'Mars/Olympus' }, 'timezone'],
   ])('%j is refused and names %s', (query, path) => {
-    const problem = (() => {
-      try {
-        readPeriod(query, NOW_MS)
-      } catch (error) {
-        return error
-      }
-    })()
+    const problem = problemOf(() => readPeriod(query, NOW_MS))
     expect(problem).toBeInstanceOf(Problem)
     expect(problem instanceof Problem && problem.errors?.map((issue) => issue.path)).toEqual([path])
   })
 })
+
+function problemOf(act: () => unknown): unknown {
+  try {
+    return act()
+  } catch (error) {
+    return error
+  }
+}

@@ -7,8 +7,8 @@ import { findContradictions, type Quantities } from './meters.ts'
  * of the wire (snake_case) and the words of the code (camelCase) are translated into each other.
  */
 
-/** Largest quantity of one meter on one event. Ten times the largest month that anyone has been seen to use. */
-export const QUANTITY_MAX = 1_000_000_000_000
+/** Largest quantity of one meter on one event: a thousand of the largest context windows. Sums stay within bigint. */
+export const QUANTITY_MAX = 10_000_000_000
 /** Nothing was metered before this; an earlier time is a unit mistake (seconds sent as milliseconds). */
 export const TS_MIN_MS = Date.UTC(2020, 0, 1)
 /** How far ahead of the service's clock an event's time may lie: clocks drift, time zones get mixed up. */
@@ -78,13 +78,13 @@ const id = z
   .string()
   .min(1)
   .max(512)
-  .refine((value) => !value.includes('\0'), 'must not contain a NUL character')
+  .refine((value) => value.isWellFormed() && !value.includes('\0'), 'must be well-formed Unicode without NUL')
 const count = z.number().int().min(0).max(QUANTITY_MAX)
 const quantity = z.number().min(0).max(QUANTITY_MAX)
 const text = z
   .string()
   .max(512)
-  .refine((value) => !value.includes('\0'), 'must not contain a NUL character')
+  .refine((value) => value.isWellFormed() && !value.includes('\0'), 'must be well-formed Unicode without NUL')
 
 /**
  * The JSON form of a usage event, as in `POST /api/v1/usage`. The OpenAPI document is generated from this
@@ -288,10 +288,15 @@ function normalize(json: z.output<typeof usageEventSchema>, receipt: Receipt): U
       promptHash: json.prompt_hash,
       attempt: json.attempt,
       callId: json.call_id,
-      tags: json.tags,
-      host: json.host,
+      tags: nonEmpty(json.tags),
+      host: nonEmpty(json.host),
     }),
   }
+}
+
+/** Saying nothing and saying it with an empty object is the same event. */
+function nonEmpty<T extends object>(entries: T | undefined): T | undefined {
+  return entries === undefined || Object.keys(entries).length === 0 ? undefined : entries
 }
 
 function contradictions(event: UsageEvent, nowMs: number): FieldIssue[] {
@@ -308,7 +313,11 @@ function contradictions(event: UsageEvent, nowMs: number): FieldIssue[] {
   for (const meter in event.quantities) {
     if ((event.quantities[meter] ?? 0) <= 0) continue
     hasUsage = true
-    if (meter.endsWith('_tokens')) hasTokens = true
+    if (!meter.endsWith('_tokens')) continue
+    hasTokens = true
+    if (!Number.isInteger(event.quantities[meter])) {
+      issues.push({ path: `meters.${meter}`, message: 'tokens are whole: must be an integer' })
+    }
   }
   // A failed attempt has nothing billable and is still worth keeping: retries cost time and explain bills.
   if (!hasUsage && event.status !== 'error') {

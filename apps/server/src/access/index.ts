@@ -1,0 +1,4 @@
+/** Who may do what: organizations and their API keys. */
+export { type AuthenticateDeps, authenticate, type KeyCache } from './authenticate.ts'
+export { bootstrapOwner } from './bootstrap.ts'
+export { registerAccessRoutes } from './routes.ts'

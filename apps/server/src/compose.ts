@@ -1,0 +1,210 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Pool } from 'pg'
+import { authenticate, bootstrapOwner, registerAccessRoutes } from './access/index.ts'
+import { type Config, ConfigError } from './config.ts'
+import { startEmbeddedDatabase } from './database/embedded.ts'
+import { migrate } from './database/migrate.ts'
+import { createPool } from './database/pool.ts'
+import { isDatabaseUnavailable } from './database/unavailable.ts'
+import { registerHealthRoutes } from './http/health-routes.ts'
+import { listen } from './http/listener.ts'
+import { createApp } from './http/server.ts'
+import { defineDeadLetterJob, registerIngestRoutes } from './ingest/index.ts'
+import { announcePriceChange, defineLateRatingJob, Ledger } from './ledger/index.ts'
+import {
+  bundledCatalogue,
+  bundledCatalogueSource,
+  createPriceBookCache,
+  importCatalogue,
+  registerPricingRoutes,
+} from './pricing/index.ts'
+import { BullmqJobs } from './queue/bullmq-jobs.ts'
+import { createPostgresStore, createRedisStore } from './queue/job-store.ts'
+import { registerReportRoutes } from './reports/index.ts'
+import { createRollupAnnouncer, defineRollupJobs, rollupLag } from './rollups/index.ts'
+import { embeddedSecretKey } from './secret-key.ts'
+import type { Logger } from './telemetry/log.ts'
+import { createMetrics } from './telemetry/metrics.ts'
+
+const VERSION = '0.1.0'
+/** At most this many kinds of jobs listen in one process. */
+const JOB_WORKERS_MAX = 8
+const DATABASE_RETRY_MS = 1_000
+/** SQLSTATEs of a database that answers, but not to us: waiting does not help. */
+const REFUSALS = new Set(['28P01', '28000', '3D000', '42501'])
+
+/** The running service. */
+export interface Service {
+  readonly url: string
+  /** The owner's API key, at the first start only. */
+  readonly newOwnerKey: string | undefined
+  /** Process id of the embedded PostgreSQL, when there is one. */
+  databasePid(): number | undefined
+  /** Finishes what is in flight, then closes everything in reverse order. */
+  stop(): Promise<void>
+}
+
+/**
+ * Builds the service and starts it. Resolves when it is ready; the port answers 503 until then. A database that
+ * is away is waited for.
+ * @throws {ConfigError} when a setting turns out to be wrong
+ */
+export async function startService(
+  config: Config,
+  logger: Logger,
+  now: () => Date = () => new Date(),
+): Promise<Service> {
+  const closers: (() => Promise<void>)[] = []
+  const stop = async () => {
+    for (const close of closers.splice(0).reverse()) {
+      await close().catch((error: unknown) => logger.error({ err: error }, 'a part did not stop cleanly'))
+    }
+  }
+  try {
+    return await build(config, logger, now, closers, stop)
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+async function build(
+  config: Config,
+  logger: Logger,
+  now: () => Date,
+  closers: (() => Promise<void>)[],
+  stop: () => Promise<void>,
+): Promise<Service> {
+  let missing = 'database'
+  const listener = await listen({ host: config.host, port: config.port, missing: () => missing }).catch(
+    (error: unknown) => {
+      throw listenError(config, error)
+    },
+  )
+  // The port closes before anything behind it does; see the last closer.
+  let isListening = true
+  const stopListening = async () => {
+    if (!isListening) return
+    isListening = false
+    await listener.stop()
+  }
+  closers.push(stopListening)
+
+  const embedded =
+    config.databaseUrl === undefined
+      ? await startEmbeddedDatabase({ dataDir: config.dataDir, logger })
+      : undefined
+  if (embedded !== undefined) {
+    closers.push(() => embedded.stop())
+    if (config.secretKey === undefined) await embeddedSecretKey(config.dataDir)
+  }
+  const databaseUrl = embedded?.url ?? config.databaseUrl
+  if (databaseUrl === undefined) throw new ConfigError('DATABASE_URL: is missing')
+  const pool = createPool({
+    url: databaseUrl,
+    maxConnections: config.databasePoolMax,
+    applicationName: 'tokentally',
+    logger,
+  })
+  closers.push(() => pool.end())
+
+  missing = 'migrations'
+  await untilDatabaseAnswers(logger, () => migrate(databaseUrl))
+  const newOwnerKey = await bootstrapOwner(pool, config.bootstrapKey)
+  await importCatalogue(pool, await bundledCatalogue(), { source: bundledCatalogueSource(), now })
+  const priceBooks = await createPriceBookCache(pool)
+
+  missing = 'queue'
+  const metrics = createMetrics()
+  const jobs = new BullmqJobs(
+    config.redisUrl === undefined
+      ? createPostgresStore({ url: databaseUrl, maxWorkers: JOB_WORKERS_MAX, logger })
+      : createRedisStore(config.redisUrl),
+    { logger },
+  )
+  closers.push(() => jobs.stop())
+  defineRollupJobs(jobs, { pool, now })
+  defineLateRatingJob(jobs, { pool, priceBooks, now })
+  defineDeadLetterJob(jobs, { pool, now })
+
+  const ledger = new Ledger({
+    pool,
+    priceBooks,
+    metrics,
+    now,
+    onAppended: createRollupAnnouncer(jobs, (error) =>
+      logger.warn({ err: error }, 'a rollup was not announced'),
+    ),
+  })
+
+  const app = await createApp({ logger, metrics, bodyMaxBytes: config.bodyMaxBytes, version: VERSION })
+  registerHealthRoutes(app, {
+    metrics,
+    checks: { database: () => answers(pool), queue: () => jobs.ping() },
+    refreshGauges: async () => {
+      metrics.queueDepth.set(await jobs.depth())
+      const lag = await rollupLag(pool, now)
+      metrics.openBatches.set(lag.openBatches)
+      metrics.rollupLagSeconds.set(lag.lagSeconds)
+    },
+  })
+  const nowMs = () => now().getTime()
+  const cache = authenticate(app, { pool, nowMs })
+  if (config.roles.includes('api')) {
+    registerAccessRoutes(app, { pool, cache })
+    registerPricingRoutes(app, { pool, priceBooks, now, priceAdded: () => announcePriceChange(jobs) })
+    registerReportRoutes(app, { pool, now })
+    registerIngestRoutes(app, {
+      pool,
+      ledger,
+      metrics,
+      now,
+      bodyMaxBytes: config.bodyMaxBytes,
+      onError: (error) => logger.error({ err: error }, 'a dead letter could not be stored'),
+    })
+  }
+  closers.push(() => app.close())
+
+  if (config.roles.includes('worker')) await jobs.start()
+  closers.push(() => ledger.drain())
+  await listener.serve(app)
+  closers.push(stopListening)
+  return { url: listener.url, newOwnerKey, databasePid: () => embedded?.pid(), stop }
+}
+
+async function answers(pool: Pool): Promise<void> {
+  await pool.query('select 1')
+}
+
+/** Repeats work at the start until the database is there. @throws when it refuses us for good */
+async function untilDatabaseAnswers(logger: Logger, work: () => Promise<void>): Promise<void> {
+  for (;;) {
+    try {
+      await work()
+      return
+    } catch (error) {
+      if (
+        error instanceof Error &&
+        'code' in error &&
+        typeof error.code === 'string' &&
+        REFUSALS.has(error.code)
+      ) {
+        throw new ConfigError(`DATABASE_URL: ${error.message}`)
+      }
+      if (!isDatabaseUnavailable(error)) throw error
+      logger.warn({ err: error }, 'the database does not answer yet; waiting')
+      await delay(DATABASE_RETRY_MS)
+    }
+  }
+}
+
+function listenError(config: Config, error: unknown): unknown {
+  if (!(error instanceof Error && 'code' in error)) return error
+  if (error.code === 'EADDRINUSE' || error.code === 'EACCES') {
+    return new ConfigError(`TOKENTALLY_PORT: port ${config.port} cannot be opened (${String(error.code)})`)
+  }
+  if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND') {
+    return new ConfigError(`TOKENTALLY_HOST: ${config.host} is not an address of this machine`)
+  }
+  return error
+}

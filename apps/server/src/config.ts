@@ -1,0 +1,139 @@
+import { resolve } from 'node:path'
+import { z } from 'zod'
+
+/** The parts of the program that one process can play. */
+export const ROLES = ['api', 'worker'] as const
+export type Role = (typeof ROLES)[number]
+
+/** A wrong setting; the message is one line that names the variable. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+}
+
+const SECRET_BYTES = 32
+const MIB = 1024 * 1024
+
+const port = z.coerce.number('must be a port number').int('must be a port number').min(0).max(65_535)
+const urlOf = (schemes: readonly string[]) =>
+  z.string().refine(
+    (value) => {
+      const parsed = URL.parse(value)
+      return parsed !== null && schemes.includes(parsed.protocol)
+    },
+    `must be a URL that begins with ${schemes.map((scheme) => `${scheme}//`).join(' or ')}`,
+  )
+
+/** Every variable that the service reads. An empty value counts as unset. */
+const environmentSchema = z.object({
+  TOKENTALLY_HOST: z.string().default('127.0.0.1'),
+  TOKENTALLY_PORT: port.default(4000),
+  TOKENTALLY_ROLES: z
+    .string()
+    .default(ROLES.join(','))
+    .transform((value, context): readonly Role[] => {
+      const names = value
+        .split(',')
+        .map((name) => name.trim())
+        .filter((name) => name !== '')
+      const unknown = names.find((name) => !isRole(name))
+      if (unknown !== undefined || names.length === 0) {
+        context.addIssue({
+          code: 'custom',
+          message: `${unknown === undefined ? 'names no role' : `names the unknown role "${unknown}"`}; known are ${ROLES.join(', ')}`,
+        })
+      }
+      return names.filter(isRole)
+    }),
+  DATABASE_URL: urlOf(['postgres:', 'postgresql:']).optional(),
+  REDIS_URL: urlOf(['redis:', 'rediss:']).optional(),
+  TOKENTALLY_DATABASE_POOL: z.coerce
+    .number('must be a number of connections')
+    .int('must be a whole number of connections')
+    .min(4, 'must be at least 4')
+    .max(500, 'must be at most 500')
+    .default(16),
+  TOKENTALLY_DATA_DIR: z.string().default('.tokentally'),
+  TOKENTALLY_BOOTSTRAP_KEY: z.string().min(24, 'must have at least 24 characters').max(256).optional(),
+  TOKENTALLY_SECRET_KEY: z
+    .string()
+    .refine(
+      (value) => /^[A-Za-z0-9+/_-]+={0,2}$/.test(value) && decodeSecret(value).length === SECRET_BYTES,
+      'must be 32 bytes in base64 (make one with: openssl rand -base64 32)',
+    )
+    .transform(decodeSecret)
+    .optional(),
+  TOKENTALLY_BODY_MAX_MIB: z.coerce
+    .number('must be a number of MiB')
+    .positive('must be above zero')
+    .max(1024, 'must be at most 1024')
+    .default(32),
+  LOG_LEVEL: z
+    .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
+      error: 'must be one of fatal, error, warn, info, debug, trace, silent',
+    })
+    .default('info'),
+})
+
+/** The service's settings, checked. */
+export interface Config {
+  readonly host: string
+  /** 0: any free port. */
+  readonly port: number
+  readonly roles: readonly Role[]
+  /** Absent: the embedded PostgreSQL. */
+  readonly databaseUrl: string | undefined
+  /** Most connections of one process for its own queries; jobs use a few of their own. */
+  readonly databasePoolMax: number
+  /** Absent: jobs run on the database. */
+  readonly redisUrl: string | undefined
+  /** Absolute path. */
+  readonly dataDir: string
+  readonly bootstrapKey: string | undefined
+  /** 32 bytes. Absent only on the embedded PostgreSQL: generated into the data directory. */
+  readonly secretKey: Buffer | undefined
+  readonly bodyMaxBytes: number
+  readonly logLevel: z.infer<typeof environmentSchema>['LOG_LEVEL']
+  /** Whether standard output is a terminal, for readable logs. */
+  readonly isTerminal: boolean
+}
+
+/** Reads the process's environment. @throws {ConfigError} that names the first wrong variable */
+export function readConfig(
+  environment: Readonly<Record<string, string | undefined>> = process.env,
+  isTerminal: boolean = process.stdout.isTTY === true,
+): Config {
+  const present = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''))
+  const parsed = environmentSchema.safeParse(present)
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues
+    throw new ConfigError(`${issue?.path.join('.') ?? 'environment'}: ${issue?.message ?? 'is not valid'}`)
+  }
+  const values = parsed.data
+  if (values.DATABASE_URL !== undefined && values.TOKENTALLY_SECRET_KEY === undefined) {
+    throw new ConfigError(
+      'TOKENTALLY_SECRET_KEY: required with DATABASE_URL, the same on every replica (make one with: openssl rand -base64 32)',
+    )
+  }
+  return {
+    host: values.TOKENTALLY_HOST,
+    port: values.TOKENTALLY_PORT,
+    roles: values.TOKENTALLY_ROLES,
+    databaseUrl: values.DATABASE_URL,
+    databasePoolMax: values.TOKENTALLY_DATABASE_POOL,
+    redisUrl: values.REDIS_URL,
+    dataDir: resolve(values.TOKENTALLY_DATA_DIR),
+    bootstrapKey: values.TOKENTALLY_BOOTSTRAP_KEY,
+    secretKey: values.TOKENTALLY_SECRET_KEY,
+    bodyMaxBytes: Math.round(values.TOKENTALLY_BODY_MAX_MIB * MIB),
+    logLevel: values.LOG_LEVEL,
+    isTerminal,
+  }
+}
+
+function isRole(name: string): name is Role {
+  return ROLES.some((role) => role === name)
+}
+
+function decodeSecret(value: string): Buffer {
+  return Buffer.from(value, 'base64')
+}

@@ -1,0 +1,252 @@
+import { catalogueProvider } from '@tokentally/core'
+import type { Pool } from 'pg'
+import { z } from 'zod'
+import type { App } from '../http/app.ts'
+import { Problem, problemSchema } from '../http/problem.ts'
+import { addPrice } from './add-price.ts'
+import type { PriceBookCache } from './price-book-cache.ts'
+import { isoOrNull, priceJson, priceToJson, ratesFromJson, ratesJson, ratesToJson } from './price-json.ts'
+import { listPrices, type PricePosition } from './store.ts'
+import { listUnpriced, unpricedReason } from './unpriced.ts'
+
+const UNPRICED_MAX = 1_000
+
+const modelRates = priceJson.pick({ rates: true }).shape.rates
+
+/** What the routes of the price book need. */
+export interface PricingRoutesDeps {
+  readonly pool: Pool
+  readonly priceBooks: PriceBookCache
+  readonly now: () => Date
+  /** Called after a price was added, when events that waited for one can be rated. */
+  readonly priceAdded?: () => Promise<void>
+}
+
+/** Registers everything under `/api/v1/prices`, and `GET /provider/{provider}/models`. */
+export function registerPricingRoutes(app: App, deps: PricingRoutesDeps): void {
+  registerList(app, deps)
+  registerAdd(app, deps)
+  registerUnpriced(app, deps)
+  registerModels(app, deps)
+}
+
+function registerList(app: App, { pool, priceBooks }: PricingRoutesDeps): void {
+  app.get(
+    '/api/v1/prices',
+    {
+      config: { scope: 'read' },
+      schema: {
+        summary: 'Prices with their history',
+        description:
+          'Every price version, past, present and to come: the catalogue and your own. Ordered by provider, model and entry.',
+        tags: ['prices'],
+        querystring: z.strictObject({
+          provider: z.string().min(1).max(128).optional(),
+          model: z
+            .string()
+            .max(512)
+            .optional()
+            .describe('A model or one of its snapshots; snapshots need `provider`.'),
+          limit: z.coerce.number().int().min(1).max(1000).default(100),
+          cursor: z.string().optional().describe('`next_cursor` of the page before.'),
+        }),
+        response: {
+          200: z.object({ prices: z.array(priceJson), next_cursor: z.string().nullable() }),
+          400: problemSchema,
+        },
+      },
+    },
+    async ({ organizationId, query }) => {
+      const { provider, model, limit } = query
+      const also =
+        provider === undefined || model === undefined
+          ? []
+          : priceBooks.current().candidates(organizationId, provider, [model])
+      const id = provider === undefined ? undefined : catalogueProvider(provider)
+      const page = await listPrices(pool, {
+        organizationId,
+        provider: id,
+        model,
+        alsoIds: also.map((version) => version.id),
+        after: query.cursor === undefined ? undefined : parseCursor(query.cursor),
+        limit: limit + 1,
+      })
+      const prices = page.slice(0, limit)
+      const last = page.length > limit ? prices.at(-1) : undefined
+      return {
+        prices: prices.map(({ version, createdAt }) => priceToJson(version, createdAt)),
+        next_cursor: last === undefined ? null : formatCursor(last.version),
+      }
+    },
+  )
+}
+
+function registerAdd(app: App, { pool, priceBooks, now, priceAdded }: PricingRoutesDeps): void {
+  app.post(
+    '/api/v1/prices',
+    {
+      config: { scope: 'write' },
+      schema: {
+        summary: 'Set a price of your own',
+        description:
+          'It wins over the catalogue, for your organization alone, from `effective_from` until your next price of the model. A rated event is never rated again, so `effective_from` may lie in the past only for a model that had no price then. Prices are never changed or deleted: set another.',
+        tags: ['prices'],
+        body: z.strictObject({
+          provider: z.string().trim().min(1).max(128),
+          model: z
+            .string()
+            .trim()
+            .min(1)
+            .max(512)
+            .optional()
+            .describe('Absent: for the events of this provider that have no model.'),
+          rates: ratesJson,
+          effective_from: z
+            .union([z.iso.datetime({ offset: true }), z.iso.date()])
+            .optional()
+            .describe(
+              'RFC 3339. Absent: at once, or, for a model without any price, from the beginning, so that what was used before is rated, too.',
+            ),
+        }),
+        response: { 201: priceJson, 400: problemSchema },
+      },
+    },
+    async ({ organizationId, body }, reply) => {
+      const { price, createdAt } = await addPrice(
+        { pool, priceBooks, now },
+        {
+          organizationId,
+          provider: body.provider,
+          model: body.model ?? '',
+          rates: ratesFromJson(body.rates),
+          effectiveFromMs: body.effective_from === undefined ? undefined : Date.parse(body.effective_from),
+        },
+      )
+      await priceAdded?.()
+      return reply.code(201).send(priceToJson(price, createdAt))
+    },
+  )
+}
+
+function registerUnpriced(app: App, { pool, priceBooks }: PricingRoutesDeps): void {
+  app.get(
+    '/api/v1/prices/unpriced',
+    {
+      config: { scope: 'read' },
+      schema: {
+        summary: 'What has no price',
+        description: `Usage that could not be rated, or not wholly, by provider, model and service tier; the most frequent first, at most ${UNPRICED_MAX} kinds. It is rated once a price is there.`,
+        tags: ['prices'],
+        response: {
+          200: z.object({
+            unpriced: z.array(
+              z.object({
+                provider: z.string(),
+                model: z.string().nullable(),
+                response_model: z.string().nullable(),
+                service_tier: z.string().nullable(),
+                meters: z.array(z.string()).describe('The meters without a price.'),
+                reason: z
+                  .enum(['no_price', 'no_rate', 'service_tier', 'pending'])
+                  .describe(
+                    '`no_price`: no price for the model; `no_rate`: its price lacks these meters; `service_tier`: the price of this tier is not known; `pending`: about to be rated.',
+                  ),
+                events: z.number().int(),
+                first_seen: z.string(),
+                last_seen: z.string(),
+              }),
+            ),
+          }),
+        },
+      },
+    },
+    async ({ organizationId }) => {
+      const [usage, book] = await Promise.all([
+        listUnpriced(pool, organizationId, UNPRICED_MAX),
+        priceBooks.refreshIfChanged(),
+      ])
+      return {
+        unpriced: usage.map((kind) => ({
+          provider: kind.provider,
+          model: kind.model,
+          response_model: kind.responseModel,
+          service_tier: kind.serviceTier,
+          meters: [...kind.meters],
+          reason: unpricedReason(organizationId, kind, book),
+          events: kind.events,
+          first_seen: kind.firstSeen.toISOString(),
+          last_seen: kind.lastSeen.toISOString(),
+        })),
+      }
+    },
+  )
+}
+
+function registerModels(app: App, { priceBooks, now }: PricingRoutesDeps): void {
+  app.get(
+    '/provider/:provider/models',
+    {
+      config: { scope: 'read' },
+      schema: {
+        summary: 'Models of a provider with what they cost now',
+        tags: ['prices'],
+        params: z.object({ provider: z.string().min(1).max(128) }),
+        response: {
+          200: z.object({
+            provider: z.string(),
+            currency: z.literal('USD'),
+            models: z.array(
+              z.object({
+                model: z.string(),
+                scope: priceJson.shape.scope,
+                effective_from: z.string().nullable(),
+                rates: modelRates,
+              }),
+            ),
+          }),
+          404: problemSchema,
+        },
+      },
+    },
+    async ({ organizationId, params }) => {
+      const book = await priceBooks.refreshIfChanged()
+      const versions = book.ofProvider(organizationId, params.provider, now().getTime())
+      if (versions.length === 0) {
+        throw new Problem({
+          code: 'not-found',
+          detail: `The price book has no provider ${JSON.stringify(params.provider)}.`,
+        })
+      }
+      return {
+        provider: catalogueProvider(params.provider),
+        currency: 'USD' as const,
+        models: versions.map((version) => ({
+          model: version.model,
+          scope: version.organizationId === null ? ('catalogue' as const) : ('organization' as const),
+          effective_from: isoOrNull(version.effectiveFromMs),
+          rates: ratesToJson(version.rates),
+        })),
+      }
+    },
+  )
+}
+
+const cursorSchema = z.tuple([z.string(), z.string(), z.number().int().min(0)])
+
+function formatCursor({ provider, model, sequence }: PricePosition): string {
+  return Buffer.from(JSON.stringify([provider, model, sequence])).toString('base64url')
+}
+
+function parseCursor(cursor: string): PricePosition {
+  try {
+    const text = Buffer.from(cursor, 'base64url').toString()
+    const [provider, model, sequence] = cursorSchema.parse(JSON.parse(text))
+    return { provider, model, sequence }
+  } catch (cause) {
+    throw new Problem({
+      code: 'invalid-request',
+      errors: [{ path: 'cursor', message: 'is not a cursor from an earlier page' }],
+      cause,
+    })
+  }
+}

@@ -1,0 +1,232 @@
+import {
+  buildPriceBook,
+  modelMatchSchema,
+  type PriceBook,
+  type PriceVersion,
+  ratesSchema,
+  timeOfDaySchema,
+} from '@tokentally/core'
+import type { Pool, PoolClient } from 'pg'
+import { z } from 'zod'
+import { type CatalogueModel, cataloguePriceId } from './catalogue.ts'
+
+/**
+ * Key of the advisory lock that every change of the price book takes exclusively and every append to the ledger
+ * shares: an event is never committed with a price that was superseded before.
+ */
+export const PRICE_BOOK_LOCK = "hashtext('tokentally.price_book')"
+
+const versionRow = z.object({
+  id: z.string(),
+  organization_id: z.string().nullable(),
+  provider: z.string(),
+  model: z.string(),
+  match: modelMatchSchema,
+  effective_from: z.date().nullable(),
+  time_of_day: timeOfDaySchema.nullable(),
+  rates: ratesSchema,
+  source: z.string(),
+  sequence: z.coerce.number(),
+})
+
+// One statement, one snapshot: the revision is that of exactly these prices.
+const LOAD = `
+  select book.revision::text, version.*
+  from price_book as book
+  left join price_version as version on true
+  order by version.sequence`
+
+/** Reads the price book as it is committed, or as the given transaction sees it. */
+export async function loadPriceBook(database: Pool | PoolClient): Promise<PriceBook> {
+  const { rows } = await database.query<{ revision: string; id: string | null }>(LOAD)
+  const versions = rows.flatMap((row) => (row.id === null ? [] : [priceVersion(row)]))
+  return buildPriceBook(versions, Number(rows[0]?.revision ?? 0))
+}
+
+/** The revision that is committed, or that the given transaction sees. */
+export async function readRevision(database: Pool | PoolClient): Promise<number> {
+  const { rows } = await database.query<{ revision: string }>('select revision::text from price_book')
+  return Number(rows[0]?.revision ?? 0)
+}
+
+/** Runs a change of the price book alone: nothing is appended to the ledger meanwhile. */
+export async function changePriceBook<T>(pool: Pool, change: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect()
+  let failure: Error | undefined
+  try {
+    await client.query('begin')
+    await client.query(`select pg_advisory_xact_lock(${PRICE_BOOK_LOCK})`)
+    const result = await change(client)
+    await client.query('commit')
+    return result
+  } catch (error) {
+    await client.query('rollback').catch((cause: unknown) => {
+      failure = new Error('rollback failed', { cause })
+    })
+    throw error
+  } finally {
+    // A connection that cannot even roll back is thrown away, not handed to the next one.
+    client.release(failure)
+  }
+}
+
+/** A new price; ids and order are given by whoever enters it and by the database. */
+export type NewPrice = Omit<PriceVersion, 'sequence'> & { readonly edition: string | null }
+
+// The order of the rows is the order of entry, which decides between prices of one model.
+const INSERT = `
+  insert into price_version
+    (id, organization_id, provider, model, match, effective_from, time_of_day, rates, source, edition)
+  select id, organization_id, provider, model, match, effective_from, time_of_day, rates, source, edition
+  from unnest(
+    $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::timestamptz[], $7::jsonb[], $8::jsonb[],
+    $9::text[], $10::text[]
+  ) with ordinality as price (
+    id, organization_id, provider, model, match, effective_from, time_of_day, rates, source, edition, position
+  )
+  order by position
+  returning created_at`
+
+/**
+ * Enters prices and counts the revision up. To be called within `changePriceBook`.
+ *
+ * @returns when they were entered, by the database's clock
+ */
+export async function insertPrices(client: PoolClient, prices: readonly NewPrice[]): Promise<Date> {
+  const { rows } = await client.query<{ created_at: Date }>(INSERT, [
+    prices.map(({ id }) => id),
+    prices.map(({ organizationId }) => organizationId),
+    prices.map(({ provider }) => provider),
+    prices.map(({ model }) => model),
+    prices.map(({ match }) => JSON.stringify(match)),
+    prices.map(({ effectiveFromMs }) => (effectiveFromMs === null ? null : new Date(effectiveFromMs))),
+    prices.map(({ timeOfDay }) => (timeOfDay === undefined ? null : JSON.stringify(timeOfDay))),
+    prices.map(({ rates }) => JSON.stringify(rates)),
+    prices.map(({ source }) => source),
+    prices.map(({ edition }) => edition),
+  ])
+  await client.query('update price_book set revision = revision + 1')
+  const [first] = rows
+  if (first === undefined) throw new RangeError('there are no prices to enter')
+  return first.created_at
+}
+
+/**
+ * Takes over what a catalogue says and the price book does not. A model that is new gets its prices as the
+ * catalogue dates them. Where the catalogue has changed, its prices apply from now on and those of before
+ * stay for the time before: history is never rewritten. What the catalogue no longer lists keeps its price.
+ *
+ * @returns how many price versions were added
+ */
+export async function importCatalogue(
+  pool: Pool,
+  catalogue: readonly CatalogueModel[],
+  { source, now }: { readonly source: string; readonly now: () => Date },
+): Promise<number> {
+  // Almost every start finds nothing to do; it must not stop the ledger for that.
+  if ((await changedModels(pool, catalogue)).length === 0) return 0
+  return changePriceBook(pool, async (client) => {
+    const changed = await changedModels(client, catalogue)
+    const nowMs = now().getTime()
+    const prices = changed.flatMap(({ model, isKnown }) => newVersions(model, source, isKnown ? nowMs : null))
+    if (prices.length > 0) await insertPrices(client, prices)
+    return prices.length
+  })
+}
+
+interface ChangedModel {
+  readonly model: CatalogueModel
+  readonly isKnown: boolean
+}
+
+async function changedModels(
+  database: Pool | PoolClient,
+  catalogue: readonly CatalogueModel[],
+): Promise<readonly ChangedModel[]> {
+  const { rows } = await database.query<{ provider: string; model: string; edition: string }>(`
+    select distinct on (provider, model) provider, model, edition
+    from price_version
+    where organization_id is null
+    order by provider, model, sequence desc`)
+  const editions = new Map(rows.map(({ provider, model, edition }) => [`${provider}\n${model}`, edition]))
+  return catalogue.flatMap((model) => {
+    const known = editions.get(`${model.provider}\n${model.model}`)
+    return known === model.edition ? [] : [{ model, isKnown: known !== undefined }]
+  })
+}
+
+function newVersions(model: CatalogueModel, source: string, supersedesAtMs: number | null): NewPrice[] {
+  return model.prices.map((price, position) => ({
+    id: cataloguePriceId(model, position, supersedesAtMs),
+    organizationId: null,
+    provider: model.provider,
+    model: model.model,
+    match: model.match,
+    effectiveFromMs:
+      supersedesAtMs === null ? price.startMs : Math.max(supersedesAtMs, price.startMs ?? supersedesAtMs),
+    timeOfDay: price.timeOfDay,
+    rates: price.rates,
+    source,
+    edition: model.edition,
+  }))
+}
+
+/** A price with what only lists show. */
+export interface ListedPrice {
+  readonly version: PriceVersion
+  readonly createdAt: Date
+}
+
+/** Where a page of prices begins: after this one. */
+export interface PricePosition {
+  readonly provider: string
+  readonly model: string
+  readonly sequence: number
+}
+
+const LIST = `
+  select *
+  from price_version
+  where (organization_id is null or organization_id = $1)
+    and ($2::text is null or provider = $2)
+    and ($3::text is null or lower(model) = lower($3) or id = any($4::uuid[]))
+    and ($5::text is null or (provider, model, sequence) > ($5, $6::text, $7::bigint))
+  order by provider, model, sequence
+  limit $8`
+
+/** All versions, past and to come, that an organization may see: its own and the catalogue's. */
+export async function listPrices(
+  pool: Pool,
+  query: {
+    readonly organizationId: string
+    readonly provider: string | undefined
+    readonly model: string | undefined
+    /** Versions that are for this model under another name. */
+    readonly alsoIds: readonly string[]
+    readonly after: PricePosition | undefined
+    readonly limit: number
+  },
+): Promise<readonly ListedPrice[]> {
+  const { after } = query
+  const { rows } = await pool.query<{ created_at: Date }>(LIST, [
+    query.organizationId,
+    query.provider ?? null,
+    query.model ?? null,
+    query.alsoIds,
+    after?.provider ?? null,
+    after?.model ?? null,
+    after?.sequence ?? null,
+    query.limit,
+  ])
+  return rows.map((row) => ({ version: priceVersion(row), createdAt: row.created_at }))
+}
+
+function priceVersion(row: unknown): PriceVersion {
+  const { organization_id, effective_from, time_of_day, ...rest } = versionRow.parse(row)
+  return {
+    ...rest,
+    organizationId: organization_id,
+    effectiveFromMs: effective_from?.getTime() ?? null,
+    ...(time_of_day !== null && { timeOfDay: time_of_day }),
+  }
+}

@@ -1,0 +1,51 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+
+/** Seconds; from a single group commit to the longest request that is still answered. */
+const SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+
+/** The service's metrics and the registry that `GET /metrics` shows. */
+export type Metrics = ReturnType<typeof createMetrics>
+
+/** Makes a registry of its own with every metric of the service, so that several services fit one process. */
+export function createMetrics() {
+  const registry = new Registry()
+  const registers = [registry]
+  collectDefaultMetrics({ register: registry, prefix: 'tokentally_' })
+  const counter = <Label extends string = never>(
+    name: string,
+    help: string,
+    labelNames: readonly Label[] = [],
+  ) => new Counter<Label>({ name: `tokentally_${name}`, help, labelNames: [...labelNames], registers })
+  const gauge = (name: string, help: string) => new Gauge({ name: `tokentally_${name}`, help, registers })
+  const histogram = <Label extends string = never>(
+    name: string,
+    help: string,
+    labelNames: readonly Label[] = [],
+  ) =>
+    new Histogram<Label>({
+      name: `tokentally_${name}`,
+      help,
+      labelNames: [...labelNames],
+      buckets: SECONDS_BUCKETS,
+      registers,
+    })
+
+  return {
+    registry,
+    ingestedEvents: counter('ingested_events_total', 'Usage events that were committed to the ledger'),
+    duplicateEvents: counter('duplicate_events_total', 'Usage events that the ledger already held'),
+    rejectedEvents: counter('rejected_events_total', 'Usage events that were refused', ['reason']),
+    ignoredSpans: counter('ignored_spans_total', 'Spans that describe no LLM usage'),
+    deadLetters: counter('dead_letters_total', 'Payloads set aside because they could not be understood'),
+    unpricedEvents: counter('unpriced_events_total', 'Usage events committed without a known price'),
+    appendSeconds: histogram('append_seconds', 'Time of one transaction that appends to the ledger'),
+    requestSeconds: histogram('request_seconds', 'Time to answer an HTTP request', [
+      'route',
+      'method',
+      'status',
+    ]),
+    rollupLagSeconds: gauge('rollup_lag_seconds', 'Age of the oldest batch that is not rolled up yet'),
+    openBatches: gauge('open_batches', 'Committed batches that are not rolled up yet'),
+    queueDepth: gauge('queue_depth', 'Jobs that are waiting, delayed or running'),
+  } as const
+}

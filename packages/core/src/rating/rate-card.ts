@@ -1,0 +1,94 @@
+import { type Decimal, decimal, decimalText } from '../money/decimal.ts'
+import type { PriceVersion, Rate } from '../pricing/price-version.ts'
+import { METERS } from '../usage/meters.ts'
+
+/** The exact price of one unit of a meter, in US dollars. */
+export interface UnitPrice {
+  readonly usd: Decimal
+  /** The same as plain decimal text. */
+  readonly text: string
+}
+
+/** Unit prices by meter, for the requests of one size at one service tier. */
+export type RateCard = ReadonlyMap<string, UnitPrice>
+
+/**
+ * The unit prices of a version, computed once and kept as long as the version.
+ *
+ * Meters that the version does not price but that are part of another (METERS[…].pricedAs) have that one's
+ * price: a vendor that lists no price for reasoning bills it as output. Every other meter is missing.
+ *
+ * @param inputTokens total input of the request, cached included: chooses the tier of every rate
+ * @param tokenMultiplier exact decimal from the service tier; applies to the token meters
+ */
+export function rateCard(version: PriceVersion, inputTokens: number, tokenMultiplier: string): RateCard {
+  let cards = CARDS.get(version)
+  if (cards === undefined) {
+    cards = { thresholds: thresholdsOf(version), byMultiplier: new Map() }
+    CARDS.set(version, cards)
+  }
+  let bands = cards.byMultiplier.get(tokenMultiplier)
+  if (bands === undefined) {
+    bands = bandCards(version, cards.thresholds, tokenMultiplier)
+    cards.byMultiplier.set(tokenMultiplier, bands)
+  }
+  let band = 0
+  for (const threshold of cards.thresholds) if (inputTokens > threshold) band++
+  return bands[band] ?? new Map()
+}
+
+interface Cards {
+  /** Input sizes above which some rate changes, ascending. */
+  readonly thresholds: readonly number[]
+  /** One card for each band between thresholds. */
+  readonly byMultiplier: Map<string, readonly RateCard[]>
+}
+
+// Versions never change and are replaced as a whole with their book: the cards go with them.
+const CARDS = new WeakMap<PriceVersion, Cards>()
+
+const UNIT: Readonly<Record<Rate['per'], Decimal>> = {
+  1: decimal('1'),
+  1000: decimal('0.001'),
+  1000000: decimal('0.000001'),
+}
+
+function thresholdsOf(version: PriceVersion): readonly number[] {
+  const thresholds = Object.values(version.rates).flatMap((rate) =>
+    (rate.tiers ?? []).map((tier) => tier.aboveInputTokens),
+  )
+  return [...new Set(thresholds)].sort((a, b) => a - b)
+}
+
+function bandCards(
+  version: PriceVersion,
+  thresholds: readonly number[],
+  tokenMultiplier: string,
+): readonly RateCard[] {
+  return [-1, ...thresholds].map((threshold) => card(version, threshold + 1, tokenMultiplier))
+}
+
+function card(version: PriceVersion, inputTokens: number, tokenMultiplier: string): RateCard {
+  const multiplier = decimal(tokenMultiplier)
+  const prices = new Map<string, UnitPrice>()
+  for (const [meter, rate] of Object.entries(version.rates)) {
+    const listed = decimal(priceAt(rate, inputTokens)).times(UNIT[rate.per])
+    const usd = meter.endsWith('_tokens') ? listed.times(multiplier) : listed
+    prices.set(meter, { usd, text: decimalText(usd) })
+  }
+  for (const meter of Object.keys(METERS)) {
+    let priced: string | undefined = meter
+    while (priced !== undefined && !prices.has(priced)) priced = METERS[priced]?.pricedAs
+    const price = priced === undefined ? undefined : prices.get(priced)
+    if (price !== undefined) prices.set(meter, price)
+  }
+  return prices
+}
+
+function priceAt(rate: Rate, inputTokens: number): string {
+  let price = rate.price
+  for (const tier of (rate.tiers ?? []).toSorted((a, b) => a.aboveInputTokens - b.aboveInputTokens)) {
+    if (inputTokens > tier.aboveInputTokens) price = tier.price
+  }
+  return price
+}

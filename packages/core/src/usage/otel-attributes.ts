@@ -1,0 +1,269 @@
+import { type UsageEvent, type UsageEventJson, usageEventToJson } from './usage-event.ts'
+
+/**
+ * Usage events as span attributes, and spans as usage events.
+ *
+ * Names are those of the OpenTelemetry GenAI semantic conventions
+ * (github.com/open-telemetry/semantic-conventions-genai, read 2026-11); what they lack stands under
+ * `tokentally.`. Reading accepts every generation of the conventions. Attributes that hold prompts or answers
+ * are never read.
+ */
+
+/** A span's attributes, flat: arrays and nested values are left out, nothing here needs them. */
+export type SpanAttributes = Readonly<Record<string, string | number | boolean>>
+
+/** What of a span matters here. */
+export interface SpanView {
+  /** 32 and 16 lower-case hex digits. */
+  readonly traceId: string
+  readonly spanId: string
+  readonly startTimeMs: number
+  readonly endTimeMs: number
+  /** The span's own attributes, over those of its resource. */
+  readonly attributes: SpanAttributes
+  readonly isError: boolean
+}
+
+const METER_PREFIX = 'tokentally.meter.'
+const TAG_PREFIX = 'tokentally.tag.'
+
+/** Fields with one attribute each: ours first, then the conventions' names, newest first. */
+const TEXT_FIELDS = {
+  customer_id: ['tokentally.customer_id'],
+  user_id: ['tokentally.user_id', 'user.id', 'enduser.id'],
+  team_id: ['tokentally.team_id'],
+  project_id: ['tokentally.project_id'],
+  business_unit: ['tokentally.business_unit'],
+  cost_center: ['tokentally.cost_center'],
+  feature: ['tokentally.feature'],
+  conversation_id: ['gen_ai.conversation.id'],
+  agent: ['gen_ai.agent.name'],
+  environment: ['tokentally.environment', 'deployment.environment.name', 'deployment.environment'],
+  provider: ['gen_ai.provider.name', 'gen_ai.system'],
+  model: ['gen_ai.request.model'],
+  response_model: ['gen_ai.response.model'],
+  operation: ['gen_ai.operation.name', 'llm.request.type'],
+  service_tier: [
+    'tokentally.service_tier',
+    'openai.response.service_tier',
+    'gen_ai.openai.response.service_tier',
+    'anthropic.response.service_tier',
+  ],
+  region: ['tokentally.region', 'cloud.region'],
+  provider_request_id: ['tokentally.provider_request_id', 'gen_ai.response.id'],
+  prompt_hash: ['tokentally.prompt_hash'],
+  call_id: ['tokentally.call_id'],
+} as const satisfies Partial<Record<keyof UsageEventJson, readonly string[]>>
+
+const TOKEN_FIELDS = {
+  input_tokens: ['gen_ai.usage.input_tokens', 'gen_ai.usage.prompt_tokens'],
+  cache_read_tokens: ['gen_ai.usage.cache_read.input_tokens', 'gen_ai.usage.cache_read_input_tokens'],
+  cache_write_tokens: [
+    'gen_ai.usage.cache_write.input_tokens',
+    'gen_ai.usage.cache_creation.input_tokens',
+    'gen_ai.usage.cache_creation_input_tokens',
+  ],
+  output_tokens: ['gen_ai.usage.output_tokens', 'gen_ai.usage.completion_tokens'],
+  reasoning_tokens: ['gen_ai.usage.reasoning.output_tokens'],
+} as const satisfies Partial<Record<keyof UsageEventJson, readonly string[]>>
+
+/** Meters that the conventions name too. */
+const METER_FIELDS: Readonly<Record<string, readonly string[]>> = {
+  audio_input_tokens: ['gen_ai.usage.audio.input_tokens'],
+  image_input_tokens: ['gen_ai.usage.image.input_tokens'],
+  audio_output_tokens: ['gen_ai.usage.audio.output_tokens'],
+  image_output_tokens: ['gen_ai.usage.image.output_tokens'],
+  cache_write_1h_tokens: ['anthropic.usage.cache_creation.ephemeral_1h_input_tokens'],
+}
+
+/**
+ * Operations whose usage is another span's: agents and workflows sum up their calls, tools have none, and a
+ * fetched response was counted when it was made.
+ */
+const NOT_BILLED: ReadonlySet<string> = new Set([
+  'invoke_agent',
+  'create_agent',
+  'execute_tool',
+  'invoke_workflow',
+  'plan',
+  'fetch_response',
+])
+
+/** The event as span attributes; `usageEventJsonFromSpan` reads the same event back. */
+export function usageEventToAttributes(event: UsageEvent): Record<string, string | number | boolean> {
+  const json = usageEventToJson(event)
+  const attributes: Record<string, string | number | boolean> = {
+    'tokentally.event_id': event.eventId,
+    'tokentally.ts': new Date(event.tsMs).toISOString(),
+    'tokentally.status': event.status,
+    'tokentally.estimated': event.estimated,
+    'gen_ai.request.stream': event.streamed,
+  }
+  for (const [field, [name]] of entriesOf(TEXT_FIELDS)) set(attributes, name, json[field])
+  for (const [field, [name]] of entriesOf(TOKEN_FIELDS)) set(attributes, name, json[field])
+  for (const [meter, quantity] of Object.entries(json.meters ?? {}))
+    attributes[METER_PREFIX + meter] = quantity
+  for (const [tag, value] of Object.entries(json.tags ?? {})) attributes[TAG_PREFIX + tag] = value
+  set(attributes, 'tokentally.latency_ms', json.latency_ms)
+  set(attributes, 'tokentally.time_to_first_token_ms', json.time_to_first_token_ms)
+  set(attributes, 'tokentally.attempt', json.attempt)
+  set(attributes, 'tokentally.trace_id', json.trace_id)
+  set(attributes, 'tokentally.span_id', json.span_id)
+  if (json.host !== undefined) attributes['tokentally.host'] = JSON.stringify(json.host)
+  if (event.timeToFirstTokenMs !== undefined) {
+    attributes['gen_ai.response.time_to_first_chunk'] = event.timeToFirstTokenMs / 1000
+  }
+  if (event.status === 'error') attributes['error.type'] = '_OTHER'
+  return attributes
+}
+
+/**
+ * The usage event that a span describes, still to be checked by `parseUsageEvent`.
+ *
+ * Where the span has no event id of ours, trace and span id make one, so that a span which is exported twice
+ * counts once.
+ *
+ * @returns undefined when the span describes no usage of its own
+ */
+export function usageEventJsonFromSpan(span: SpanView): Record<string, unknown> | undefined {
+  const { attributes } = span
+  const isOurs = typeof attributes['tokentally.event_id'] === 'string'
+  if (!isOurs && !hasGenAiAttribute(attributes)) return undefined
+  const operation = firstOf(attributes, TEXT_FIELDS.operation)
+  if (!isOurs && typeof operation === 'string' && NOT_BILLED.has(operation)) return undefined
+
+  const json: Record<string, unknown> = {}
+  for (const [field, names] of entriesOf(TEXT_FIELDS)) {
+    const value = firstOf(attributes, isOurs ? names.slice(0, 1) : names)
+    if (value !== undefined) json[field] = String(value)
+  }
+  for (const [field, names] of entriesOf(TOKEN_FIELDS)) {
+    const value = firstOf(attributes, isOurs ? names.slice(0, 1) : names)
+    if (value !== undefined) json[field] = asNumber(value)
+  }
+  const meters: Record<string, unknown> = {}
+  const tags: Record<string, string> = {}
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith(METER_PREFIX)) meters[name.slice(METER_PREFIX.length)] = asNumber(value)
+    else if (name.startsWith(TAG_PREFIX)) tags[name.slice(TAG_PREFIX.length)] = String(value)
+  }
+  if (!isOurs) {
+    for (const [meter, names] of Object.entries(METER_FIELDS)) {
+      const value = firstOf(attributes, names)
+      if (value !== undefined && value !== 0) meters[meter] ??= asNumber(value)
+    }
+  }
+  if (Object.keys(meters).length > 0) json['meters'] = meters
+  if (Object.keys(tags).length > 0) json['tags'] = tags
+  if (attributes['gen_ai.request.stream'] !== undefined)
+    json['streamed'] = attributes['gen_ai.request.stream']
+
+  return isOurs ? ourFields(json, attributes) : foreignFields(json, span)
+}
+
+function ourFields(json: Record<string, unknown>, attributes: SpanAttributes): Record<string, unknown> {
+  json['event_id'] = attributes['tokentally.event_id']
+  for (const field of [
+    'ts',
+    'status',
+    'estimated',
+    'latency_ms',
+    'time_to_first_token_ms',
+    'attempt',
+    'trace_id',
+    'span_id',
+  ]) {
+    const value = attributes[`tokentally.${field}`]
+    if (value !== undefined) json[field] = value
+  }
+  const host = attributes['tokentally.host']
+  if (typeof host === 'string') json['host'] = parsedOrText(host)
+  return json
+}
+
+function foreignFields(json: Record<string, unknown>, span: SpanView): Record<string, unknown> | undefined {
+  const isFailed = span.isError || span.attributes['error.type'] !== undefined
+  const hasUsage =
+    Object.keys(TOKEN_FIELDS).some((field) => isPositive(json[field])) || json['meters'] !== undefined
+  if (!hasUsage && !isFailed) return undefined
+  json['event_id'] = `otel-${span.traceId}-${span.spanId}`
+  json['ts'] = new Date(span.startTimeMs).toISOString()
+  json['trace_id'] = span.traceId
+  json['span_id'] = span.spanId
+  json['status'] = isFailed ? (hasUsage ? 'aborted' : 'error') : 'ok'
+  if (span.endTimeMs >= span.startTimeMs) json['latency_ms'] = span.endTimeMs - span.startTimeMs
+  const firstChunkS = span.attributes['gen_ai.response.time_to_first_chunk']
+  if (typeof firstChunkS === 'number' && firstChunkS >= 0) json['time_to_first_token_ms'] = firstChunkS * 1000
+  json['model'] ??= json['response_model']
+  if (json['model'] === undefined) delete json['model']
+  countCacheInside(json)
+  return json
+}
+
+/**
+ * The conventions count cached tokens inside the input. Some instrumentations of Anthropic report them beside
+ * it: then the parts exceed the whole, and adding them is the only reading that makes sense. Without any input
+ * count, the uncached input is unknown: the event says `estimated`.
+ */
+function countCacheInside(json: Record<string, unknown>): void {
+  const cached = numberOrZero(json['cache_read_tokens']) + numberOrZero(json['cache_write_tokens'])
+  if (cached === 0) return
+  const input = json['input_tokens']
+  if (input === undefined) {
+    json['input_tokens'] = cached
+    json['estimated'] = true
+  } else if (typeof input === 'number' && input < cached) {
+    json['input_tokens'] = input + cached
+  }
+}
+
+function hasGenAiAttribute(attributes: SpanAttributes): boolean {
+  for (const name in attributes) if (name.startsWith('gen_ai.')) return true
+  return false
+}
+
+function firstOf(
+  attributes: SpanAttributes,
+  names: readonly string[],
+): string | number | boolean | undefined {
+  for (const name of names) {
+    const value = attributes[name]
+    if (value !== undefined && value !== '') return value
+  }
+  return undefined
+}
+
+/** Some exporters send counts as text; what is no number stays as it is, for the check to name. */
+function asNumber(value: string | number | boolean): string | number | boolean {
+  return typeof value === 'string' && /^\d+(\.\d+)?$/.test(value) ? Number(value) : value
+}
+
+function numberOrZero(value: unknown): number {
+  return typeof value === 'number' ? value : 0
+}
+
+function isPositive(value: unknown): boolean {
+  return typeof value === 'number' ? value > 0 : value !== undefined
+}
+
+function parsedOrText(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+function set(
+  attributes: Record<string, string | number | boolean>,
+  name: string | undefined,
+  value: string | number | boolean | undefined,
+): void {
+  if (name !== undefined && value !== undefined) attributes[name] = value
+}
+
+function entriesOf<Fields extends Readonly<Record<string, readonly string[]>>>(
+  fields: Fields,
+): readonly (readonly [keyof Fields & string, readonly string[]])[] {
+  return Object.keys(fields).map((field) => [field, fields[field] ?? []])
+}

@@ -1,0 +1,166 @@
+import { SseParser } from './framing/sse.ts'
+import {
+  BoundedText,
+  countAt,
+  isJsonObject,
+  type JsonObject,
+  NO_BYTES,
+  objectAt,
+  PLAIN_BODY_MAX_BYTES,
+  parseJsonObject,
+  type ReaderRequest,
+  type ReadUsage,
+  textAt,
+  textsOf,
+  type UsageReader,
+} from './reader.ts'
+
+/**
+ * Anthropic messages (Anthropic API reference "Messages" and "Streaming", SDK 1.12 types, read 2026-11).
+ *
+ * `input_tokens` is without the cache: all input is input + cache_creation + cache_read. Thinking is inside
+ * `output_tokens`. A stream reports the input in `message_start`, with a placeholder for the output, and in
+ * each `message_delta` cumulative numbers that replace earlier ones; the split of cache writes by duration,
+ * the service tier and the id are in `message_start` only.
+ */
+export function readAnthropicMessages(request: ReaderRequest): UsageReader {
+  const body = parseJsonObject(request.bodyText)
+  let isStreamed = false
+  let status = 0
+  let responseModel: string | undefined
+  let responseId: string | undefined
+  let errorType: string | undefined
+  let isComplete = false
+  /** Whether the output count is the provider's last word, not the placeholder at the start. */
+  let hasFinalOutput = false
+  let usage: Record<string, unknown> | undefined
+  const output = new BoundedText()
+  const sse = new SseParser()
+  const plain: Uint8Array[] = []
+  let plainBytes = 0
+
+  const mergeUsage = (reported: JsonObject | undefined) => {
+    if (reported === undefined) return
+    usage ??= {}
+    for (const [key, value] of Object.entries(reported)) if (value !== null) usage[key] = value
+  }
+
+  const readEvent = (data: string) => {
+    const event = parseJsonObject(data)
+    switch (textAt(event, 'type')) {
+      case 'message_start': {
+        const message = objectAt(event, 'message')
+        responseModel = textAt(message, 'model')
+        responseId = textAt(message, 'id')
+        mergeUsage(objectAt(message, 'usage'))
+        break
+      }
+      case 'content_block_start': {
+        const block = objectAt(event, 'content_block')
+        output.add(textAt(block, 'text'))
+        output.add(textAt(block, 'name'))
+        break
+      }
+      case 'content_block_delta': {
+        const delta = objectAt(event, 'delta')
+        output.add(textAt(delta, 'text'))
+        output.add(textAt(delta, 'partial_json'))
+        output.add(textAt(delta, 'thinking'))
+        break
+      }
+      case 'message_delta':
+        mergeUsage(objectAt(event, 'usage'))
+        hasFinalOutput = true
+        break
+      case 'message_stop':
+        isComplete = true
+        break
+      case 'error':
+        errorType = textAt(objectAt(event, 'error'), 'type') ?? 'error'
+        break
+    }
+  }
+
+  return {
+    requestedModel: textAt(body, 'model'),
+    rewrittenBody: undefined,
+    promptText: () => textsOf([body?.['system'], body?.['messages'], body?.['tools']]),
+    respond(answeredStatus, header) {
+      status = answeredStatus
+      isStreamed = (header('content-type') ?? '').includes('text/event-stream')
+    },
+    push(bytes) {
+      if (isStreamed) {
+        for (const event of sse.push(bytes)) readEvent(event.data)
+      } else {
+        plainBytes += bytes.length
+        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(bytes)
+      }
+      return bytes
+    },
+    end() {
+      if (isStreamed) {
+        const last = sse.end()
+        if (last !== undefined) readEvent(last.data)
+      } else if (plainBytes <= PLAIN_BODY_MAX_BYTES) {
+        readPlain(parseJsonObject(Buffer.concat(plain).toString('utf8')))
+      }
+      return NO_BYTES
+    },
+    result(): ReadUsage {
+      const serviceTier = textAt(usage, 'service_tier')
+      const isFinal = !isStreamed || hasFinalOutput
+      const quantities = usage === undefined ? undefined : quantitiesOf(usage, isFinal)
+      return {
+        ...(responseModel !== undefined && { responseModel }),
+        ...(serviceTier !== undefined && { serviceTier }),
+        ...(quantities !== undefined && { quantities }),
+        isComplete,
+        isStreamed,
+        ...(responseId !== undefined && { responseId }),
+        ...(errorType !== undefined && { errorType }),
+        outputText: output.toString(),
+      }
+    },
+  }
+
+  function readPlain(answer: JsonObject | undefined): void {
+    if (answer === undefined) return
+    isComplete = true
+    if (status >= 400 || answer['type'] === 'error') {
+      errorType = textAt(objectAt(answer, 'error'), 'type') ?? `http_${status}`
+      return
+    }
+    responseModel = textAt(answer, 'model')
+    responseId = textAt(answer, 'id')
+    mergeUsage(objectAt(answer, 'usage'))
+    const content = answer['content']
+    if (!Array.isArray(content)) return
+    for (const block of content) {
+      if (!isJsonObject(block)) continue
+      output.add(textAt(block, 'text'))
+      output.add(textAt(block, 'thinking'))
+      if (block['input'] !== undefined) output.add(JSON.stringify(block['input']))
+    }
+  }
+}
+
+/** The usage in the words of the usage event; without the output while only its placeholder is known. */
+function quantitiesOf(usage: JsonObject, isFinal: boolean): Record<string, number> | undefined {
+  const uncached = countAt(usage, 'input_tokens')
+  const output = isFinal ? countAt(usage, 'output_tokens') : undefined
+  if (uncached === undefined && output === undefined) return undefined
+  const cacheRead = countAt(usage, 'cache_read_input_tokens') ?? 0
+  const cacheWrite = countAt(usage, 'cache_creation_input_tokens') ?? 0
+  const quantities: Record<string, number> = { input_tokens: (uncached ?? 0) + cacheRead + cacheWrite }
+  if (output !== undefined) quantities['output_tokens'] = output
+  const longWrites = countAt(objectAt(usage, 'cache_creation'), 'ephemeral_1h_input_tokens') ?? 0
+  const thinking = isFinal ? (countAt(objectAt(usage, 'output_tokens_details'), 'thinking_tokens') ?? 0) : 0
+  const searches = countAt(objectAt(usage, 'server_tool_use'), 'web_search_requests') ?? 0
+  if (cacheRead > 0) quantities['cache_read_tokens'] = cacheRead
+  if (cacheWrite > 0) quantities['cache_write_tokens'] = cacheWrite
+  if (longWrites > 0) quantities['cache_write_1h_tokens'] = longWrites
+  if (thinking > 0) quantities['reasoning_tokens'] = thinking
+  if (searches > 0) quantities['web_search_requests'] = searches
+  return quantities
+}

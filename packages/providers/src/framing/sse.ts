@@ -1,0 +1,103 @@
+/**
+ * Server-sent events over bytes as they arrive (WHATWG HTML standard, section 9.2 "Server-sent events"):
+ * lines end in LF, CRLF or CR; an empty line ends an event. Every byte belongs to exactly one event, so that
+ * an event can be withheld and all other bytes passed on untouched.
+ */
+
+/** One event with the bytes that it arrived in. */
+export interface SseEvent {
+  /** Joined `data` lines; empty for comments and events without data. */
+  readonly data: string
+  /** The event's own bytes, its closing empty line included. */
+  readonly raw: Uint8Array
+}
+
+/** Largest event that is looked into, in bytes; the bytes of a larger one pass unread. */
+const EVENT_MAX_BYTES = 16 * 1024 * 1024
+
+const LF = 10
+const CR = 13
+
+/** Cuts a byte stream into events. */
+export class SseParser {
+  #held: Uint8Array[] = []
+  #heldBytes = 0
+  /** Whether the line being read has no byte yet. */
+  #isLineEmpty = true
+  #wasCr = false
+  /** An empty line ended the event, and a LF that belongs to its CR may follow. */
+  #isEnded = false
+
+  /** @returns the events that these bytes complete, in order */
+  push(bytes: Uint8Array): SseEvent[] {
+    const events: SseEvent[] = []
+    let start = 0
+    for (let index = 0; index < bytes.length; index++) {
+      const byte = bytes[index]
+      if (this.#isEnded) {
+        // The empty line ended in CR: a LF right behind it is the same line end.
+        const end = byte === LF ? index + 1 : index
+        events.push(this.#take(bytes.subarray(start, end)))
+        start = end
+        this.#isEnded = false
+        this.#isLineEmpty = true
+        this.#wasCr = false
+        if (byte === LF) continue
+      }
+      if (byte === LF) {
+        if (this.#wasCr) {
+          this.#wasCr = false
+          continue
+        }
+        if (this.#isLineEmpty) {
+          events.push(this.#take(bytes.subarray(start, index + 1)))
+          start = index + 1
+        }
+        this.#isLineEmpty = true
+      } else if (byte === CR) {
+        if (this.#isLineEmpty) this.#isEnded = true
+        this.#isLineEmpty = true
+        this.#wasCr = true
+      } else {
+        this.#isLineEmpty = false
+        this.#wasCr = false
+      }
+    }
+    if (start < bytes.length) this.#hold(bytes.subarray(start))
+    return events
+  }
+
+  /** The stream has ended. @returns what arrived after the last empty line, as an event */
+  end(): SseEvent | undefined {
+    return this.#heldBytes === 0 ? undefined : this.#take(new Uint8Array(0))
+  }
+
+  #hold(bytes: Uint8Array): void {
+    // Copied: the chunk may be a view on memory that the sender uses again.
+    this.#held.push(bytes.slice())
+    this.#heldBytes += bytes.length
+  }
+
+  #take(rest: Uint8Array): SseEvent {
+    const raw = this.#heldBytes === 0 ? rest : Buffer.concat([...this.#held, rest])
+    this.#held = []
+    this.#heldBytes = 0
+    return { raw, data: raw.length > EVENT_MAX_BYTES ? '' : dataOf(raw) }
+  }
+}
+
+function dataOf(raw: Uint8Array): string {
+  const text = Buffer.from(raw.buffer, raw.byteOffset, raw.length).toString('utf8')
+  if (text.startsWith('data: ') && text.indexOf('\n') === text.length - 2 && text.endsWith('\n\n')) {
+    return text.slice(6, -2)
+  }
+  let data: string | undefined
+  for (const line of text.replace(/^\uFEFF/, '').split(/\r\n|\n|\r/)) {
+    if (!line.startsWith('data')) continue
+    if (line.length > 4 && line[4] !== ':') continue
+    const value = line.slice(5)
+    const own = value.startsWith(' ') ? value.slice(1) : value
+    data = data === undefined ? own : `${data}\n${own}`
+  }
+  return data ?? ''
+}

@@ -1,0 +1,126 @@
+import type { RecognizedCall, WireFormat } from './recognize.ts'
+
+/** What a call's answer said about usage. Counts are those of the provider; absent means not reported. */
+export interface ReadUsage {
+  readonly responseModel?: string
+  readonly serviceTier?: string
+  /** Meters in the words of the usage event: `input_tokens` is all input, `output_tokens` all output. */
+  readonly quantities?: Readonly<Record<string, number>>
+  /** Whether the answer came to its own end; a stream that was cut has what came until then. */
+  readonly isComplete: boolean
+  readonly isStreamed: boolean
+  /** The provider's own id of the answer. */
+  readonly responseId?: string
+  /** Why the provider's counts contradict each other. */
+  readonly mismatch?: string
+  /** The provider's name for a failure. */
+  readonly errorType?: string
+  /** Text of the answer as far as it came, for estimating; bounded, and never leaves the process. */
+  readonly outputText: string
+}
+
+/** The request as the application sends it. */
+export interface ReaderRequest {
+  readonly bodyText: string | undefined
+  /** Ask the provider for a stream's usage where the application did not, and hide the extra chunk again. */
+  readonly injectStreamUsage: boolean
+}
+
+/**
+ * Reads one exchange: first the request, then the answer's head, then its body as it passes. Never throws on
+ * what a provider sends.
+ */
+export interface UsageReader {
+  readonly requestedModel: string | undefined
+  /** The request body to send instead of the application's. */
+  readonly rewrittenBody: string | undefined
+  /** Text of the request, for estimating. */
+  promptText(): string
+  respond(status: number, header: (name: string) => string | null): void
+  /**
+   * Takes the next decoded bytes of the body.
+   *
+   * @returns the bytes that the application may see: the very same object when nothing is hidden
+   */
+  push(bytes: Uint8Array): Uint8Array
+  /** The body has ended. @returns bytes that were held back */
+  end(): Uint8Array
+  result(): ReadUsage
+}
+
+/** A wire format: makes a reader for one exchange. */
+export type ReaderFactory = (request: ReaderRequest) => UsageReader
+
+export type ReaderRegistry = Readonly<Record<WireFormat, ReaderFactory>>
+
+export type { RecognizedCall }
+
+export const NO_BYTES: Uint8Array = new Uint8Array(0)
+
+/** Longest answer text that is kept for an estimate, in characters; beyond it the text is cut. */
+export const OUTPUT_TEXT_MAX = 1_048_576
+
+/** Largest plain (not streamed) body that is kept for reading, in bytes; larger ones go unread and are marked so. */
+export const PLAIN_BODY_MAX_BYTES = 64 * 1024 * 1024
+
+/** A JSON object as it arrives: nothing about it is known. */
+export type JsonObject = Readonly<Record<string, unknown>>
+
+export function isJsonObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Parses JSON that may be anything. @returns undefined when it is no JSON object */
+export function parseJsonObject(text: string | undefined): JsonObject | undefined {
+  if (text === undefined) return undefined
+  try {
+    const value: unknown = JSON.parse(text)
+    return isJsonObject(value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+export function objectAt(object: JsonObject | undefined, key: string): JsonObject | undefined {
+  const value = object?.[key]
+  return isJsonObject(value) ? value : undefined
+}
+
+export function textAt(object: JsonObject | undefined, key: string): string | undefined {
+  const value = object?.[key]
+  return typeof value === 'string' ? value : undefined
+}
+
+/** A count: a whole number that is not negative. Anything else counts as not reported. */
+export function countAt(object: JsonObject | undefined, key: string): number | undefined {
+  const value = object?.[key]
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined
+}
+
+/** Collects text up to the limit. */
+export class BoundedText {
+  #text = ''
+
+  add(text: unknown): void {
+    if (typeof text !== 'string' || this.#text.length >= OUTPUT_TEXT_MAX) return
+    this.#text += text.slice(0, OUTPUT_TEXT_MAX - this.#text.length)
+  }
+
+  toString(): string {
+    return this.#text
+  }
+}
+
+/** Joins every string below a value: message texts, tool arguments, nested parts. */
+export function textsOf(value: unknown, into: BoundedText = new BoundedText()): string {
+  if (typeof value === 'string') into.add(`${value}\n`)
+  else if (Array.isArray(value)) for (const entry of value) textsOf(entry, into)
+  else if (isJsonObject(value)) {
+    for (const [key, entry] of Object.entries(value)) {
+      // Image and file data are not text, and what they cost does not depend on their length.
+      if (key !== 'image_url' && key !== 'source' && key !== 'file' && key !== 'input_audio')
+        textsOf(entry, into)
+    }
+  }
+  return into.toString()
+}
