@@ -38,6 +38,7 @@ export {
 } from './usage/otel-attributes.ts'
 export {
   type Dimensions,
+  dimensionsToJson,
   type FieldIssue,
   type HostMetadata,
   type ParsedUsageEvent,

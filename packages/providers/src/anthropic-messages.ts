@@ -94,7 +94,8 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
         for (const event of sse.push(bytes)) readEvent(event.data)
       } else {
         plainBytes += bytes.length
-        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(bytes)
+        // Copied: the bytes go on to the application, and a byte stream takes their memory along.
+        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(bytes.slice())
       }
       return bytes
     },

@@ -90,7 +90,8 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
     push(bytes) {
       if (!isStreamed) {
         plainBytes += bytes.length
-        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(bytes)
+        // Copied: the bytes go on to the application, and a byte stream takes their memory along.
+        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(bytes.slice())
         return bytes
       }
       const visible: Uint8Array[] = []

@@ -3,7 +3,7 @@ export {
   bundledCatalogueSource,
   type CatalogueModel,
   catalogueModels,
-} from './catalogue.ts'
+} from '@tokentally/prices'
 export { createPriceBookCache, type PriceBookCache } from './price-book-cache.ts'
 export { type PricingRoutesDeps, registerPricingRoutes } from './routes.ts'
 export { importCatalogue, loadPriceBook, PRICE_BOOK_LOCK } from './store.ts'

@@ -6,9 +6,9 @@ import {
   ratesSchema,
   timeOfDaySchema,
 } from '@tokentally/core'
+import { type CatalogueModel, cataloguePriceId } from '@tokentally/prices'
 import type { Pool, PoolClient } from 'pg'
 import { z } from 'zod'
-import { type CatalogueModel, cataloguePriceId } from './catalogue.ts'
 
 /**
  * Key of the advisory lock that every change of the price book takes exclusively and every append to the ledger

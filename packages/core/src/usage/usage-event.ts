@@ -196,6 +196,27 @@ export function parseUsageEvent(input: unknown, receipt: Receipt): ParsedUsageEv
   return { ok: true, event, contentHash: contentHash(event, parsed.data.ts !== undefined) }
 }
 
+/** The JSON form of dimensions, without the tags. */
+function dimensionFieldsToJson(dimensions: Dimensions) {
+  return defined({
+    customer_id: dimensions.customer,
+    user_id: dimensions.user,
+    team_id: dimensions.team,
+    project_id: dimensions.project,
+    business_unit: dimensions.businessUnit,
+    cost_center: dimensions.costCenter,
+    feature: dimensions.feature,
+    conversation_id: dimensions.conversation,
+    agent: dimensions.agent,
+    environment: dimensions.environment,
+  })
+}
+
+/** The JSON form of dimensions, as on a usage event. */
+export function dimensionsToJson(dimensions: Dimensions): Partial<UsageEventJson> {
+  return { ...dimensionFieldsToJson(dimensions), ...defined({ tags: dimensions.tags }) }
+}
+
 /** The JSON form of an event. `parseUsageEvent` of the result gives the event back. */
 export function usageEventToJson(event: UsageEvent): UsageEventJson {
   const meters: Record<string, number> = {}
@@ -207,18 +228,7 @@ export function usageEventToJson(event: UsageEvent): UsageEventJson {
   return {
     event_id: event.eventId,
     ts: new Date(event.tsMs).toISOString(),
-    ...defined({
-      customer_id: event.customer,
-      user_id: event.user,
-      team_id: event.team,
-      project_id: event.project,
-      business_unit: event.businessUnit,
-      cost_center: event.costCenter,
-      feature: event.feature,
-      conversation_id: event.conversation,
-      agent: event.agent,
-      environment: event.environment,
-    }),
+    ...dimensionFieldsToJson(event),
     provider: event.provider,
     ...defined({ model: event.model, response_model: event.responseModel }),
     operation: event.operation,

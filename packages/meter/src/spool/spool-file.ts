@@ -46,7 +46,7 @@ export class SpoolFile {
         'insert into refused (seq, json, reason) select seq, json, ? from events where seq = ?',
       )
       this.#totals = database.prepare(
-        'select count(*) as events, coalesce(sum(length(json)), 0) as bytes from events',
+        'select count(*) as events, coalesce(sum(octet_length(json)), 0) as bytes from events',
       )
       const totals = this.#totals.get()
       this.#events = Number(totals?.['events'] ?? 0)
@@ -63,7 +63,7 @@ export class SpoolFile {
     return this.#events
   }
 
-  /** Characters of JSON that wait; the file is somewhat larger. */
+  /** Bytes of JSON that wait; the file is somewhat larger. */
   get bytes(): number {
     return this.#bytes
   }
@@ -72,7 +72,7 @@ export class SpoolFile {
   append(json: string): void {
     this.#insert.run(json)
     this.#events += 1
-    this.#bytes += json.length
+    this.#bytes += Buffer.byteLength(json)
   }
 
   /** The oldest waiting events; they stay until `acknowledge`. */
@@ -115,7 +115,7 @@ export class SpoolFile {
 
   #forget(events: readonly SpooledEvent[]): void {
     this.#events -= events.length
-    for (const event of events) this.#bytes -= event.json.length
+    for (const event of events) this.#bytes -= Buffer.byteLength(event.json)
   }
 
   #inTransaction(work: () => void): void {

@@ -1,0 +1,225 @@
+import { createHmac } from 'node:crypto'
+import type { Dimensions, UsageEvent } from '@tokentally/core'
+import type { ReadUsage, RecognizedCall, TokenCounter, UsageReader } from '@tokentally/providers'
+import { type CallContext, currentContext } from './context.ts'
+import type { EventSink } from './event-sink.ts'
+import { type CallSpan, startCallSpan } from './spans.ts'
+import { uuidV7 } from './uuid-v7.ts'
+
+/** What metering one call needs. */
+export interface CallDependencies {
+  readonly sink: EventSink
+  readonly tokenCounter: TokenCounter
+  /** UTC milliseconds. */
+  readonly now: () => number
+  /** Monotonic milliseconds. */
+  readonly elapsed: () => number
+  readonly onError: (error: unknown) => void
+  /** With it, events carry a keyed hash of the request's text; without, none. */
+  readonly promptHashKey: string | undefined
+  /** Where the process runs; put on every event. */
+  readonly host: UsageEvent['host']
+  /** Dimensions of the whole process, under those of the context. */
+  readonly defaults: () => Dimensions
+}
+
+/** How the body of an answer ended. */
+export type CallEnd = 'complete' | 'dropped' | 'abandoned'
+
+/**
+ * One HTTP attempt of an LLM call, from request to event. The event's id is made when the call starts; the
+ * event is finished exactly once, whatever ends first.
+ */
+export class MeteredCall {
+  readonly #dependencies: CallDependencies
+  readonly #call: RecognizedCall
+  readonly #reader: UsageReader
+  readonly #context: CallContext | undefined
+  readonly #eventId: string
+  readonly #startedAtMs: number
+  readonly #startedElapsed: number
+  readonly #attempt: Attempt
+  readonly #span: CallSpan | undefined
+  #firstByteElapsed: number | undefined
+  #status: number | undefined
+  #requestId: string | undefined
+  #isFinished = false
+
+  constructor(dependencies: CallDependencies, call: RecognizedCall, reader: UsageReader, attempt: Attempt) {
+    this.#dependencies = dependencies
+    this.#call = call
+    this.#reader = reader
+    this.#context = currentContext()
+    this.#startedAtMs = dependencies.now()
+    this.#startedElapsed = dependencies.elapsed()
+    this.#eventId = uuidV7(this.#startedAtMs)
+    this.#attempt = attempt
+    this.#span = startCallSpan(call, reader.requestedModel)
+  }
+
+  /** The answer's head has arrived. */
+  respond(status: number, header: (name: string) => string | null): void {
+    this.#status = status
+    this.#requestId = header('x-request-id') ?? header('request-id') ?? header('apim-request-id') ?? undefined
+    this.#reader.respond(status, header)
+  }
+
+  /** The next bytes of the body. @returns what the application may see of them */
+  push(bytes: Uint8Array): Uint8Array {
+    this.#firstByteElapsed ??= this.#dependencies.elapsed()
+    return this.#reader.push(bytes)
+  }
+
+  /** The body has no more bytes. @returns bytes that were held back */
+  endOfBody(): Uint8Array {
+    return this.#reader.end()
+  }
+
+  /** No answer came: the connection failed, or the application gave up waiting. */
+  fail(): void {
+    this.#finish('error', { isComplete: false, isStreamed: false, outputText: '' })
+  }
+
+  /** The exchange is over. Makes the event, after estimating where the provider reported nothing. */
+  end(how: CallEnd): void {
+    if (this.#isFinished) return
+    const usage = this.#reader.result()
+    if ((this.#status ?? 0) >= 400) {
+      this.#finish('error', usage)
+    } else if (isReported(usage)) {
+      this.#finish(how === 'complete' || usage.isComplete ? 'ok' : 'aborted', usage)
+    } else {
+      this.#isFinished = true
+      this.#estimate(usage, how).catch(this.#dependencies.onError)
+    }
+  }
+
+  async #estimate(usage: ReadUsage, how: CallEnd): Promise<void> {
+    const model = usage.responseModel ?? this.#reader.requestedModel ?? ''
+    const { tokenCounter } = this.#dependencies
+    const reported = usage.quantities ?? {}
+    const input =
+      reported['input_tokens'] ?? (await tokenCounter.count(this.#reader.promptText(), model)).tokens
+    const output = reported['output_tokens'] ?? (await tokenCounter.count(usage.outputText, model)).tokens
+    const isWhole = how === 'complete' && usage.isComplete
+    this.#isFinished = false
+    this.#finish(
+      isWhole ? 'ok' : 'aborted',
+      {
+        ...usage,
+        quantities: { ...reported, input_tokens: input, output_tokens: output },
+      },
+      true,
+    )
+  }
+
+  #finish(status: UsageEvent['status'], usage: ReadUsage, isEstimated = false): void {
+    if (this.#isFinished) return
+    this.#isFinished = true
+    try {
+      const event = this.#event(status, usage, isEstimated)
+      this.#span?.end(event, usage.errorType)
+      this.#dependencies.sink.append(event)
+      const { input_tokens = 0, output_tokens = 0 } = event.quantities
+      if (status !== 'error') this.#context?.count(input_tokens, output_tokens)
+    } catch (error) {
+      this.#dependencies.onError(error)
+    }
+  }
+
+  #event(status: UsageEvent['status'], usage: ReadUsage, isEstimated: boolean): UsageEvent {
+    const { elapsed, host, promptHashKey, defaults } = this.#dependencies
+    const model = this.#reader.requestedModel ?? usage.responseModel
+    const promptHash =
+      promptHashKey === undefined
+        ? undefined
+        : `hmac-sha256:${createHmac('sha256', promptHashKey).update(this.#reader.promptText()).digest('hex')}`
+    return {
+      ...defaults(),
+      ...this.#context?.dimensions,
+      eventId: this.#eventId,
+      tsMs: this.#startedAtMs,
+      provider: this.#call.provider,
+      operation: this.#call.operation,
+      ...(model !== undefined && { model }),
+      ...(usage.responseModel !== undefined && { responseModel: usage.responseModel }),
+      ...(usage.serviceTier !== undefined && { serviceTier: usage.serviceTier }),
+      quantities: status === 'error' ? {} : (usage.quantities ?? {}),
+      status,
+      streamed: usage.isStreamed,
+      estimated: isEstimated,
+      latencyMs: rounded(elapsed() - this.#startedElapsed),
+      ...(usage.isStreamed &&
+        this.#firstByteElapsed !== undefined && {
+          timeToFirstTokenMs: rounded(this.#firstByteElapsed - this.#startedElapsed),
+        }),
+      ...(this.#requestId !== undefined
+        ? { providerRequestId: this.#requestId }
+        : usage.responseId !== undefined && { providerRequestId: usage.responseId }),
+      ...this.#span?.ids,
+      ...(promptHash !== undefined && { promptHash }),
+      attempt: this.#attempt.number,
+      callId: this.#attempt.callId,
+      ...(host !== undefined && { host }),
+    }
+  }
+}
+
+/** Whether the provider's own counts are there: both sides, so that nothing has to be guessed. */
+function isReported(usage: ReadUsage): boolean {
+  const { quantities } = usage
+  return quantities?.['input_tokens'] !== undefined && quantities['output_tokens'] !== undefined
+}
+
+/** Microseconds are enough for a latency. */
+function rounded(ms: number): number {
+  return Math.max(0, Math.round(ms * 1000) / 1000)
+}
+
+/** Which try of a logical call an HTTP request is. */
+export interface Attempt {
+  /** From 0. */
+  readonly number: number
+  readonly callId: string
+}
+
+/** How long a failed attempt waits for its repetition; the SDKs wait 60 s at most. */
+const LINK_MAX_MS = 120_000
+const OPEN_MAX = 1_000
+
+/**
+ * Links the attempts of one logical call. SDKs made by Stainless (OpenAI, Anthropic, Groq, Together) number
+ * them in `X-Stainless-Retry-Count`: a retry belongs to the last attempt of the same context with the same
+ * URL, the same body and the number before. Other retries cannot be told from new calls and stand alone.
+ */
+export class Attempts {
+  readonly #open = new Map<string, { readonly callId: string; readonly atMs: number }>()
+
+  next(
+    key: { readonly url: string; readonly body: string | undefined; readonly retryCount: string | null },
+    nowMs: number,
+  ): Attempt {
+    const number = Number(key.retryCount ?? 0)
+    if (!Number.isSafeInteger(number) || number < 0) return { number: 0, callId: uuidV7(nowMs) }
+    // The key is in memory only, and only for SDKs that number their attempts.
+    const text = `${key.url}\n${key.body ?? ''}`
+    const last = this.#open.get(`${number - 1}\n${text}`)
+    if (number > 0) this.#open.delete(`${number - 1}\n${text}`)
+    const callId =
+      number > 0 && last !== undefined && nowMs - last.atMs < LINK_MAX_MS ? last.callId : uuidV7(nowMs)
+    return { number: Math.min(number, 1000), callId }
+  }
+
+  /** An attempt failed in a way that SDKs repeat. */
+  failed(
+    key: { readonly url: string; readonly body: string | undefined },
+    attempt: Attempt,
+    nowMs: number,
+  ): void {
+    if (this.#open.size >= OPEN_MAX) this.#open.clear()
+    this.#open.set(`${attempt.number}\n${key.url}\n${key.body ?? ''}`, {
+      callId: attempt.callId,
+      atMs: nowMs,
+    })
+  }
+}

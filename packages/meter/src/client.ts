@@ -1,0 +1,31 @@
+/** Clients that carry their own `fetch`: OpenAI, Anthropic, Groq and Together (Stainless), Ollama. */
+interface ClientWithFetch {
+  fetch: typeof fetch
+}
+
+const meteredClients = new WeakSet<object>()
+
+/**
+ * Meters a client that was built before the tap was there, by replacing the `fetch` that it copied.
+ *
+ * @returns the same client
+ * @throws TypeError when the client has no `fetch` of its own to replace
+ */
+export function meterClient<Client extends object>(
+  client: Client,
+  tap: (original: typeof fetch) => typeof fetch,
+): Client {
+  if (meteredClients.has(client)) return client
+  if (!hasFetch(client)) {
+    throw new TypeError(
+      'meter(client) takes an OpenAI, Anthropic, Groq, Together or Ollama client; other clients are metered by importing @tokentally/meter before them',
+    )
+  }
+  client.fetch = tap(client.fetch)
+  meteredClients.add(client)
+  return client
+}
+
+function hasFetch(client: object): client is ClientWithFetch {
+  return 'fetch' in client && typeof client.fetch === 'function'
+}

@@ -1,0 +1,73 @@
+import type { Dimensions, UsageEventJson } from '@tokentally/core'
+import { meterClient } from './client.ts'
+import { attribute as attributeInContext } from './context.ts'
+import type { CostSource } from './cost.ts'
+import { cleanDimensions } from './options.ts'
+import { runningMeter, tap } from './start.ts'
+
+export type { Dimensions, UsageEventJson } from '@tokentally/core'
+export { CallContext, currentContext, runInContext, type UsageSoFar } from './context.ts'
+export type { CostSource } from './cost.ts'
+export type { CostSummary, ModelCost } from './local/local-ledger.ts'
+export type { Meter } from './meter.ts'
+export {
+  cleanDimensions,
+  type DimensionResolvers,
+  type MeterOptions,
+  type Resolver,
+  resolveDimensions,
+} from './options.ts'
+export { start, startForRequests } from './start.ts'
+export { unmeteredCalls } from './tap/unmetered.ts'
+
+/**
+ * Runs `work` with further dimensions for every LLM call that it makes, also after an `await`.
+ *
+ * @example await attribute({ agent: 'researcher' }, () => client.chat.completions.create(…))
+ */
+export function attribute<T>(dimensions: Dimensions, work: () => T): T {
+  return attributeInContext(cleanDimensions(dimensions), work)
+}
+
+/**
+ * Meters a client explicitly, for clients that were made before the meter was imported.
+ *
+ * @returns the same client
+ * @throws TypeError when it is no client with a `fetch` of its own
+ */
+export function meter<Client extends object>(client: Client): Client {
+  return meterClient(client, tap)
+}
+
+/**
+ * Records anything else that is billed. Takes the dimensions of the surrounding request; an invalid event is
+ * reported to `onError`.
+ *
+ * @throws Error when `start` was not called
+ */
+export function record(event: UsageEventJson): void {
+  runningMeter().record(event)
+}
+
+/** What calls cost, from local mode's file or the service's reports. */
+export const cost: CostSource = {
+  lastHour: (provider) => runningMeter().cost.lastHour(provider),
+  lastDay: (provider) => runningMeter().cost.lastDay(provider),
+  lastWeek: (provider) => runningMeter().cost.lastWeek(provider),
+  lastMonth: (provider) => runningMeter().cost.lastMonth(provider),
+  between: (from, to, provider) => runningMeter().cost.between(from, to, provider),
+}
+
+/**
+ * Delivers what was metered so far.
+ *
+ * @returns how many events still wait when the time is up (default 30 s); they stay in the spool
+ */
+export function flush(timeoutMs?: number): Promise<number> {
+  return runningMeter().flush(timeoutMs)
+}
+
+/** Delivers for 5 s at most, then stops the meter; what is left stays in the spool for the next start. */
+export async function shutdown(): Promise<void> {
+  await runningMeter().shutdown()
+}

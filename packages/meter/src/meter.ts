@@ -1,0 +1,132 @@
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { type Dimensions, dimensionsToJson, parseUsageEvent, type UsageEventJson } from '@tokentally/core'
+import { createTokenCounter } from '@tokentally/providers'
+import { currentContext } from './context.ts'
+import { type CostSource, createLocalCost, createServiceCost } from './cost.ts'
+import { Delivery } from './deliver/delivery.ts'
+import type { EventSink } from './event-sink.ts'
+import { hostMetadata } from './host.ts'
+import { LocalLedger } from './local/local-ledger.ts'
+import type { Settings } from './options.ts'
+import { Spool } from './spool/spool.ts'
+import type { TapDependencies } from './tap/fetch.ts'
+import { uuidV7 } from './uuid-v7.ts'
+
+export const VERSION = '0.1.0'
+
+/** How long `shutdown` delivers before it leaves the rest to the spool. */
+const SHUTDOWN_TIMEOUT_MS = 5_000
+const FLUSH_TIMEOUT_MS = 30_000
+
+/** A running meter. */
+export interface Meter {
+  readonly tap: TapDependencies
+  readonly cost: CostSource
+  readonly settings: Settings
+  record(event: UsageEventJson): void
+  flush(timeoutMs?: number): Promise<number>
+  shutdown(): Promise<void>
+}
+
+/**
+ * Builds the meter's parts.
+ *
+ * @param untappedFetch carries the meter's own requests, which are never metered
+ * @param processDimensions whom calls are for unless their context says otherwise
+ */
+export function createMeter(
+  settings: Settings,
+  untappedFetch: typeof fetch,
+  processDimensions: () => Dimensions,
+): Meter {
+  const { onError, url, apiKey } = settings
+  const environment = process.env
+  const now = () => Date.now()
+  let sink: EventSink
+  let cost: CostSource
+  let flush: (timeoutMs: number) => Promise<number>
+  let close: () => Promise<void>
+
+  if (url === undefined) {
+    const local = new LocalLedger(join(settings.spoolDirectory, '..', 'usage.sqlite'), onError)
+    sink = local
+    cost = createLocalCost(local, now)
+    flush = async () => local.settle()
+    close = async () => local.close()
+  } else {
+    const spool = new Spool({
+      directory: settings.spoolDirectory,
+      bytesMax: settings.spoolBytesMax,
+      name: `${process.pid}-${randomUUID().slice(0, 8)}`,
+      onError,
+    })
+    const delivery = new Delivery({
+      url,
+      apiKey,
+      spool,
+      fetch: untappedFetch,
+      random: Math.random,
+      version: VERSION,
+      onError,
+    })
+    sink = spool
+    cost = createServiceCost({ url, apiKey, fetch: untappedFetch, now })
+    flush = (timeoutMs) => delivery.flush(timeoutMs)
+    close = async () => {
+      await delivery.stop(SHUTDOWN_TIMEOUT_MS)
+      spool.close()
+    }
+  }
+
+  const tokenCounter = createTokenCounter()
+  const defaults = (): Dimensions => ({
+    ...(settings.environment !== undefined && { environment: settings.environment }),
+    ...processDimensions(),
+  })
+  let isShutDown: Promise<void> | undefined
+  return {
+    settings,
+    cost,
+    tap: {
+      sink,
+      tokenCounter,
+      now,
+      elapsed: () => performance.now(),
+      onError,
+      promptHashKey: settings.promptHashKey,
+      host: hostMetadata(environment),
+      defaults,
+      endpoints: settings.endpoints,
+      injectStreamUsage: settings.injectStreamUsage,
+      finishLeftStreams: settings.finishLeftStreams,
+    },
+    record(event) {
+      try {
+        const surroundings = dimensionsToJson({ ...defaults(), ...currentContext()?.dimensions })
+        const parsed = parseUsageEvent(
+          { ...surroundings, ...event },
+          { nowMs: now(), newEventId: () => uuidV7(now()) },
+        )
+        if (parsed.ok) sink.append(parsed.event)
+        else {
+          onError(
+            new TypeError(
+              `record: ${parsed.issues.map(({ path, message }) => `${path} ${message}`).join('; ')}`,
+            ),
+          )
+        }
+      } catch (error) {
+        onError(error)
+      }
+    },
+    flush: (timeoutMs = FLUSH_TIMEOUT_MS) => flush(timeoutMs),
+    shutdown() {
+      isShutDown ??= (async () => {
+        await close()
+        await tokenCounter.close()
+      })()
+      return isShutDown
+    },
+  }
+}

@@ -1,0 +1,38 @@
+import { type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
+import { type UsageEvent, usageEventToAttributes } from '@tokentally/core'
+import type { RecognizedCall } from '@tokentally/providers'
+
+/** A span on the application's own tracer, open while the call runs. */
+export interface CallSpan {
+  readonly ids: { readonly traceId: string; readonly spanId: string }
+  end(event: UsageEvent, errorType: string | undefined): void
+}
+
+/**
+ * Starts a span by the GenAI semantic conventions if the application has registered an OpenTelemetry SDK. Its
+ * attributes name the event, so that a service which receives the span as well counts the call once.
+ *
+ * @returns undefined when nobody records spans
+ */
+export function startCallSpan(call: RecognizedCall, model: string | undefined): CallSpan | undefined {
+  const span = trace.getTracer('@tokentally/meter').startSpan(`${call.operation} ${model ?? ''}`.trim(), {
+    kind: SpanKind.CLIENT,
+    attributes: {
+      'gen_ai.operation.name': call.operation,
+      'gen_ai.provider.name': call.provider,
+      ...(model !== undefined && { 'gen_ai.request.model': model }),
+    },
+  })
+  if (!span.isRecording()) return undefined
+  const { traceId, spanId } = span.spanContext()
+  return { ids: { traceId, spanId }, end: (event, errorType) => end(span, event, errorType) }
+}
+
+function end(span: Span, event: UsageEvent, errorType: string | undefined): void {
+  span.setAttributes(usageEventToAttributes(event))
+  if (event.status === 'error') {
+    span.setStatus({ code: SpanStatusCode.ERROR })
+    span.setAttribute('error.type', errorType ?? '_OTHER')
+  }
+  span.end()
+}

@@ -1,0 +1,76 @@
+import type { Dimensions } from '@tokentally/core'
+import { createMeter, type Meter } from './meter.ts'
+import { type DimensionResolvers, type MeterOptions, readOptions, resolveDimensions } from './options.ts'
+import { tapFetch } from './tap/fetch.ts'
+import { watchUnmetered } from './tap/unmetered.ts'
+
+/**
+ * The one meter of the process. SDKs copy the global `fetch` when a client is made, often at import: so the
+ * tap goes in when this module is loaded, and passes everything through until `start`.
+ */
+const untappedFetch = globalThis.fetch
+let running: Meter | undefined
+
+/** A `fetch` that is metered from `start` on. */
+export function tap(original: typeof fetch): typeof fetch {
+  return tapFetch(original, () => running?.tap)
+}
+
+globalThis.fetch = tap(untappedFetch)
+
+/** The running meter. @throws Error when `start` was not called */
+export function runningMeter(): Meter {
+  if (running === undefined) throw new Error('tokentally: call start() first')
+  return running
+}
+
+/**
+ * Starts metering. A second call while the meter runs returns the same meter; other options are reported and
+ * not taken.
+ *
+ * @throws TypeError for a wrong option
+ */
+export function start(options: MeterOptions & DimensionResolvers<undefined> = {}): Meter {
+  return startWith(options, (onError) => resolveDimensions(options, undefined, onError))
+}
+
+/**
+ * `start` for middleware: its dimensions depend on a request and are resolved in the request's own context.
+ *
+ * @throws TypeError for a wrong option
+ */
+export function startForRequests(options: MeterOptions & DimensionResolvers<never>): Meter {
+  return startWith(options, () => ({}))
+}
+
+function startWith(
+  options: MeterOptions & DimensionResolvers<never>,
+  defaults: (onError: (error: unknown) => void) => Dimensions,
+): Meter {
+  const settings = readOptions(options, process.env)
+  if (running !== undefined) {
+    if (
+      settings.url !== running.settings.url ||
+      settings.spoolDirectory !== running.settings.spoolDirectory
+    ) {
+      settings.onError(new Error('the meter runs already, with other options; the first ones stand'))
+    }
+    return running
+  }
+  const meter = createMeter(settings, untappedFetch, () => defaults(settings.onError))
+  const unwatch = watchUnmetered(settings.onError)
+  const deliverBeforeExit = () => {
+    void meter.flush().catch(settings.onError)
+  }
+  process.once('beforeExit', deliverBeforeExit)
+  running = {
+    ...meter,
+    async shutdown() {
+      process.off('beforeExit', deliverBeforeExit)
+      unwatch()
+      running = undefined
+      await meter.shutdown()
+    },
+  }
+  return running
+}

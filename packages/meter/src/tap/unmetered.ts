@@ -1,0 +1,50 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { isKnownProviderHost } from '@tokentally/providers'
+import { insideTap } from './fetch.ts'
+
+/**
+ * Notices calls to LLM providers that nothing metered: clients that copied `fetch` before the tap was there,
+ * HTTP libraries that bypass it, and formats without a reader. They are counted by host and warned about
+ * once, with the cure. The channels carry no bodies, so noticing is all they are good for.
+ */
+const counts = new Map<string, number>()
+
+/** Unmetered calls by host since the start of the process. */
+export function unmeteredCalls(): ReadonlyMap<string, number> {
+  return counts
+}
+
+/** @returns a function that stops watching */
+export function watchUnmetered(onUnmetered: (error: Error) => void): () => void {
+  const notice = (host: string) => {
+    const count = (counts.get(host) ?? 0) + 1
+    counts.set(host, count)
+    if (count > 1) return
+    onUnmetered(
+      new Error(
+        `a call to ${host} was not metered: import @tokentally/meter before the client is made (node --import @tokentally/meter/register), or wrap the client with meter(client)`,
+      ),
+    )
+  }
+  const onUndici = (message: unknown) => {
+    if (insideTap.getStore() === true) return
+    const origin = fieldOf(fieldOf(message, 'request'), 'origin')
+    const url = typeof origin === 'string' ? URL.parse(origin) : origin instanceof URL ? origin : null
+    if (url !== null && isKnownProviderHost(url.hostname)) notice(url.hostname)
+  }
+  const onHttp = (message: unknown) => {
+    if (insideTap.getStore() === true) return
+    const host = fieldOf(fieldOf(message, 'request'), 'host')
+    if (typeof host === 'string' && isKnownProviderHost(host)) notice(host)
+  }
+  subscribe('undici:request:create', onUndici)
+  subscribe('http.client.request.start', onHttp)
+  return () => {
+    unsubscribe('undici:request:create', onUndici)
+    unsubscribe('http.client.request.start', onHttp)
+  }
+}
+
+function fieldOf(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
+}

@@ -1,0 +1,8 @@
+export {
+  bundledCatalogue,
+  bundledCatalogueSource,
+  type CatalogueModel,
+  type CataloguePrice,
+  catalogueModels,
+  cataloguePriceId,
+} from './catalogue.ts'
