@@ -53,7 +53,7 @@ export async function startDemoApp(options: DemoAppOptions): Promise<DemoApp> {
   })
   app.get('/translate', async (_req, res) => {
     const answer = await anthropic.messages.create({
-      model: 'claude-sonnet-4-5',
+      model: 'claude-sonnet-4-6',
       max_tokens: 256,
       messages: messages('Translate this page.'),
     })
@@ -61,7 +61,7 @@ export async function startDemoApp(options: DemoAppOptions): Promise<DemoApp> {
   })
   app.get('/research', async (_req, res) => {
     const stream = anthropic.messages.stream({
-      model: 'claude-sonnet-4-5',
+      model: 'claude-sonnet-4-6',
       max_tokens: 512,
       messages: messages('Compare these suppliers.'),
     })

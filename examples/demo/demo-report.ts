@@ -52,7 +52,7 @@ function figures(row: z.infer<typeof sums>): string[] {
 }
 
 const BUDGET_USD = '0.05'
-const ALERT_SHARES = [100, 75, 50]
+const ALERT_SHARES = ['100', '75', '50']
 
 /** The demo's own check of its report: which customers passed a share of a budget made up for the demo. */
 export function budgetAlerts(report: DemoReport): readonly string[] {
@@ -62,7 +62,9 @@ export function budgetAlerts(report: DemoReport): readonly string[] {
     customers.set(group.customer, before.plus(decimal(group.total_cost)))
   }
   return [...customers].flatMap(([customer, cost]) => {
-    const share = ALERT_SHARES.find((percent) => cost.times(100).gte(decimal(BUDGET_USD).times(percent)))
+    const share = ALERT_SHARES.find((percent) =>
+      cost.gte(decimal(BUDGET_USD).times(decimal(percent)).div(decimal('100'))),
+    )
     if (share === undefined) return []
     return [
       `Budget alert (this demo's own check): ${customer} passed ${share} % of its demo budget of $${BUDGET_USD}`,

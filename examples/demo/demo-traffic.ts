@@ -7,7 +7,8 @@ export async function sendRequest(appUrl: string, number: number): Promise<void>
   const feature = FEATURES[number % FEATURES.length] ?? 'chat'
   const response = await fetch(`${appUrl}/${feature}`, { headers: { 'x-customer-id': customer } })
   const text = await response.text()
-  if (!response.ok) throw new Error(`the app answered ${response.status} on /${feature}: ${text.slice(0, 300)}`)
+  if (!response.ok)
+    throw new Error(`the app answered ${response.status} on /${feature}: ${text.slice(0, 300)}`)
 }
 
 const LANES = 8

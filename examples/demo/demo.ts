@@ -27,7 +27,7 @@ async function demo(options: DemoOptions, stopped: AbortSignal): Promise<void> {
   say(`Service:        ${service.url}`)
 
   const provider = await startFakeProvider()
-  stack.defer(() => provider.stop())
+  stack.defer(() => provider.close())
   say(`Fake provider:  ${provider.url}`)
 
   const app = await startDemoApp({

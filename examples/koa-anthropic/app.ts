@@ -17,11 +17,13 @@ app.use(async (ctx) => {
     return
   }
   const answer = await anthropic.messages.create({
-    model: process.env['ANTHROPIC_MODEL'] ?? 'claude-sonnet-4-5',
+    model: process.env['ANTHROPIC_MODEL'] ?? 'claude-sonnet-4-6',
     max_tokens: 512,
     messages: [{ role: 'user', content: question }],
   })
-  ctx.body = { answer: answer.content.flatMap((block) => (block.type === 'text' ? [block.text] : [])).join('') }
+  ctx.body = {
+    answer: answer.content.flatMap((block) => (block.type === 'text' ? [block.text] : [])).join(''),
+  }
 })
 
 const server = app.listen(Number(process.env['PORT'] ?? 3001), '127.0.0.1', () => {

@@ -137,3 +137,14 @@ function isRole(name: string): name is Role {
 function decodeSecret(value: string): Buffer {
   return Buffer.from(value, 'base64')
 }
+
+/** Where commands find the service. */
+export function readCommandConfig(environment: NodeJS.ProcessEnv = process.env): {
+  readonly url: string
+  readonly apiKey: string | undefined
+} {
+  return {
+    url: environment['TOKENTALLY_URL'] ?? 'http://127.0.0.1:4000',
+    apiKey: environment['TOKENTALLY_API_KEY'],
+  }
+}

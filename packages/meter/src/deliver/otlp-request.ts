@@ -63,10 +63,10 @@ function hexOf(eventId: string): string {
 }
 
 function attributesOf(attributes: Readonly<Record<string, string | number | boolean>>): KeyValue[] {
-  return Object.entries(attributes).map(([key, value]) => ({ key, value: valueOf(value) }))
+  return Object.entries(attributes).map(([key, value]) => ({ key, value: anyValue(value) }))
 }
 
-function valueOf(value: string | number | boolean): KeyValue['value'] {
+function anyValue(value: string | number | boolean): KeyValue['value'] {
   if (typeof value === 'string') return { stringValue: value }
   if (typeof value === 'boolean') return { boolValue: value }
   return Number.isSafeInteger(value) ? { intValue: String(value) } : { doubleValue: value }
