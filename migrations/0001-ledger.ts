@@ -269,7 +269,9 @@ async function partitionByMonth(knex: Knex): Promise<void> {
     begin
       if to_regclass(partition_name) is not null then return; end if;
       perform pg_advisory_xact_lock(hashtext('tokentally.usage_partition'));
-      if to_regclass(partition_name) is not null then return; end if;
+      -- Asked of the table itself: to_regclass answers from a cache that waiting for the lock does not refresh.
+      if exists (select from pg_inherits join pg_class on pg_class.oid = inhrelid
+                 where inhparent = 'usage_event'::regclass and relname = partition_name) then return; end if;
       execute format('create table %I (like usage_event including defaults including constraints)', partition_name);
       execute format('alter table usage_event attach partition %I for values from (%L) to (%L)',
         partition_name, month_start at time zone 'UTC', (month_start + interval '1 month') at time zone 'UTC');
