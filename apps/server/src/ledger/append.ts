@@ -10,6 +10,12 @@ import { LEDGER_COLUMNS, type LedgerEntry, ledgerRow } from './ledger-row.ts'
  * batch, commit. All of it happens or nothing.
  */
 
+/** How an entry fared, with the hash of the event that holds its id where that is another one. */
+export interface EntryOutcome {
+  readonly outcome: AppendOutcome
+  readonly standingHash?: Buffer
+}
+
 /** How one event fared. `conflict`: its id is taken by an event with other content, and the first stands. */
 export type AppendOutcome = 'accepted' | 'duplicate' | 'conflict'
 
@@ -64,7 +70,7 @@ const CLAIM_AND_APPEND = `
   returning event_count`
 
 const FIND_REPEATS = `
-  select incoming.organization_id, incoming.event_id, event_key.content_hash = incoming.content_hash as is_same
+  select incoming.organization_id, incoming.event_id, event_key.content_hash as standing_hash
   from incoming
   join event_key using (organization_id, event_id)
   where event_key.batch_id <> $1`
@@ -88,7 +94,7 @@ export async function appendBatch(
   client: PoolClient,
   batch: AppendBatch,
   receivedAt: Date,
-): Promise<readonly AppendOutcome[]> {
+): Promise<readonly EntryOutcome[]> {
   if (!connectionsWithStaging.has(client)) {
     await client.query(CREATE_INCOMING)
     // Late events may fall into compressed chunks. Without TimescaleDB this is a setting that nobody reads.
@@ -107,7 +113,7 @@ export async function appendBatch(
   const appended = batches.rows.reduce((sum, row) => sum + row.event_count, 0)
   const outcomes =
     appended === batch.entries.length
-      ? batch.entries.map((): AppendOutcome => 'accepted')
+      ? batch.entries.map((): EntryOutcome => ({ outcome: 'accepted' }))
       : await outcomesWithRepeats(client, batch.entries, batchId)
   await client.query('commit')
   return outcomes
@@ -162,18 +168,18 @@ async function outcomesWithRepeats(
   client: PoolClient,
   entries: readonly LedgerEntry[],
   batchId: string,
-): Promise<readonly AppendOutcome[]> {
-  const repeats = await client.query<{ organization_id: string; event_id: string; is_same: boolean }>(
+): Promise<readonly EntryOutcome[]> {
+  const repeats = await client.query<{ organization_id: string; event_id: string; standing_hash: Buffer }>(
     FIND_REPEATS,
     [batchId],
   )
-  const isSameByKey = new Map(
-    repeats.rows.map((row) => [entryKey(row.organization_id, row.event_id), row.is_same]),
+  const standing = new Map(
+    repeats.rows.map((row) => [entryKey(row.organization_id, row.event_id), row.standing_hash]),
   )
   return entries.map((entry) => {
-    const isSame = isSameByKey.get(entryKey(entry.organizationId, entry.event.eventId))
-    if (isSame === undefined) return 'accepted'
-    return isSame ? 'duplicate' : 'conflict'
+    const standingHash = standing.get(entryKey(entry.organizationId, entry.event.eventId))
+    if (standingHash === undefined) return { outcome: 'accepted' }
+    return { outcome: standingHash.equals(entry.contentHash) ? 'duplicate' : 'conflict', standingHash }
   })
 }
 

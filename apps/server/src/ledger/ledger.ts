@@ -2,7 +2,14 @@ import { rate, type UsageEvent } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
 import type { PriceBookCache } from '../pricing/index.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { type AppendBatch, type AppendOutcome, appendBatch, entryKey, PriceBookChanged } from './append.ts'
+import {
+  type AppendBatch,
+  type AppendOutcome,
+  appendBatch,
+  type EntryOutcome,
+  entryKey,
+  PriceBookChanged,
+} from './append.ts'
 import { DimensionSets, type DimensionValues, dimensionValuesOf } from './dimension-set.ts'
 import type { LedgerEntry } from './ledger-row.ts'
 
@@ -145,16 +152,13 @@ export class Ledger {
     const { metrics } = this.#dependencies
     let accepted = 0
     let duplicates = 0
-    const perRequest = positions.map((request) =>
-      request.map(({ index, repeats }): AppendOutcome => {
-        const outcome = outcomes[index] ?? 'conflict'
-        // An event that stands twice in one group: the first decides what the second is.
-        const own =
-          repeats === undefined
-            ? outcome
-            : repeats === 'other' || outcome === 'conflict'
-              ? 'conflict'
-              : 'duplicate'
+    const perRequest = positions.map((request, requestIndex) =>
+      request.map(({ index, isRepeat }, eventIndex): AppendOutcome => {
+        const { outcome = 'conflict', standingHash = distinct[index]?.contentHash } = outcomes[index] ?? {}
+        // An event that stands twice in one group is judged by the one that holds the id in the end.
+        const hash = group[requestIndex]?.events[eventIndex]?.contentHash
+        const isSame = hash !== undefined && standingHash?.equals(hash) === true
+        const own = isRepeat ? (isSame ? 'duplicate' : 'conflict') : outcome
         if (own === 'accepted') accepted++
         else if (own === 'duplicate') duplicates++
         return own
@@ -166,7 +170,7 @@ export class Ledger {
     return perRequest
   }
 
-  async #appendDistinct(events: readonly DistinctEvent[]): Promise<readonly AppendOutcome[]> {
+  async #appendDistinct(events: readonly DistinctEvent[]): Promise<readonly EntryOutcome[]> {
     const { pool, priceBooks, metrics, now } = this.#dependencies
     const months = new Set(events.map(({ event }) => new Date(event.tsMs).toISOString().slice(0, 7)))
     const client = await connect(pool)
@@ -232,8 +236,8 @@ interface DistinctEvent extends IncomingEvent {
 interface Position {
   /** Index among the distinct events. */
   readonly index: number
-  /** Set when an earlier event of the group has the same id: with the same content, or other content. */
-  readonly repeats?: 'same' | 'other'
+  /** An earlier event of the group has the same id. */
+  readonly isRepeat: boolean
 }
 
 function withoutRepeats(group: readonly WaitingRequest[]): {
@@ -249,10 +253,9 @@ function withoutRepeats(group: readonly WaitingRequest[]): {
       if (known === undefined) {
         indexByKey.set(key, distinct.length)
         distinct.push({ organizationId, ...incoming })
-        return { index: distinct.length - 1 }
+        return { index: distinct.length - 1, isRepeat: false }
       }
-      const isSame = distinct[known]?.contentHash.equals(incoming.contentHash) ?? false
-      return { index: known, repeats: isSame ? 'same' : 'other' }
+      return { index: known, isRepeat: true }
     }),
   )
   return { distinct, positions }
@@ -278,7 +281,8 @@ function isAway(error: unknown): boolean {
   return !/^[0-9A-Z]{5}$/.test(error.code) || /^(08|53|57|58|40)|^25006$/.test(error.code)
 }
 
-function countUnpriced(entries: readonly LedgerEntry[], outcomes: readonly AppendOutcome[]): number {
-  return entries.filter((entry, index) => outcomes[index] === 'accepted' && entry.rating.status !== 'rated')
-    .length
+function countUnpriced(entries: readonly LedgerEntry[], outcomes: readonly EntryOutcome[]): number {
+  return entries.filter(
+    (entry, index) => outcomes[index]?.outcome === 'accepted' && entry.rating.status !== 'rated',
+  ).length
 }
