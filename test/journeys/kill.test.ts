@@ -1,0 +1,129 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { z } from 'zod'
+import { startFakeProvider } from '../fake-provider/index.ts'
+import {
+  createTestDatabase,
+  type SpawnedService,
+  spawnService,
+  type TestDatabase,
+  waitFor,
+} from '../harness/index.ts'
+
+/** Promise 3 under kill -9: nothing acknowledged or spooled is lost, nothing counts twice. */
+
+const SERVICE_KILLS = 5
+const APP_KILLS = 4
+const APP = fileURLToPath(new URL('./killed-app.ts', import.meta.url))
+
+let database: TestDatabase
+let directory: string
+beforeAll(async () => {
+  database = await createTestDatabase()
+  directory = await mkdtemp(join(tmpdir(), 'tokentally-kill-'))
+})
+afterAll(async () => {
+  await database.drop()
+  await rm(directory, { recursive: true, force: true })
+})
+
+const countSchema = z.object({ totals: z.object({ requests: z.number(), input_tokens: z.number() }) })
+async function totalsOf(service: SpawnedService, customer: string) {
+  const response = await fetch(`${service.url}/api/v1/costs/aggregate?customer=${customer}`, {
+    headers: { authorization: `Bearer ${service.ownerKey}` },
+  })
+  return countSchema.parse(await response.json()).totals
+}
+
+it(`a service that is killed ${SERVICE_KILLS} times under load loses no acknowledged event and counts none twice`, async () => {
+  let service = await spawnService({ databaseUrl: database.url })
+  const acknowledged = new Set<string>()
+  let isRunning = true
+  let next = 0
+  // Each client repeats a batch, with the same ids, until it is acknowledged.
+  const client = async () => {
+    while (isRunning) {
+      const events = Array.from({ length: 20 }, () => ({
+        event_id: `killed-${next++}`,
+        customer_id: 'killed-service',
+        provider: 'openai',
+        model: 'gpt-4o-mini',
+        ts: new Date().toISOString(),
+        input_tokens: 1,
+      }))
+      for (;;) {
+        try {
+          const response = await fetch(`${service.url}/api/v1/usage`, {
+            method: 'POST',
+            headers: { authorization: `Bearer ${service.ownerKey}`, 'content-type': 'application/json' },
+            body: JSON.stringify(events),
+          })
+          if (response.status === 200) break
+        } catch {
+          await new Promise((resolve) => setImmediate(resolve))
+        }
+      }
+      for (const event of events) acknowledged.add(event.event_id)
+    }
+  }
+  const clients = [client(), client(), client(), client()]
+  for (let kill = 0; kill < SERVICE_KILLS; kill++) {
+    const target = acknowledged.size + 300 + kill * 137
+    await waitFor(() => acknowledged.size >= target, 'events to be acknowledged')
+    await service.kill()
+    service = await spawnService({ databaseUrl: database.url })
+  }
+  isRunning = false
+  await Promise.all(clients)
+  expect(await totalsOf(service, 'killed-service')).toEqual({
+    requests: acknowledged.size,
+    input_tokens: acknowledged.size,
+  })
+  await service.stop()
+})
+
+it(`an app that is killed ${APP_KILLS} times loses no event that it had spooled and has none counted twice`, async () => {
+  const provider = await startFakeProvider()
+  const service = await spawnService({ databaseUrl: database.url })
+  const run = (isLast: boolean) =>
+    spawn(process.execPath, ['--conditions=source', APP], {
+      env: {
+        PATH: process.env['PATH'],
+        TOKENTALLY_URL: service.url,
+        TOKENTALLY_API_KEY: service.ownerKey,
+        TOKENTALLY_SPOOL: join(directory, 'spool'),
+        TOKENTALLY_ENDPOINTS: `${provider.url}/v1=openai`,
+        PROVIDER_URL: provider.url,
+        CALLS: isLast ? '10' : '1000000',
+      },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+  let metered = 0
+  for (let kill = 0; kill < APP_KILLS; kill++) {
+    const app = run(false)
+    let own = 0
+    app.stdout.on('data', (chunk: Buffer) => {
+      own += chunk.toString().split('\n').length - 1
+    })
+    await waitFor(() => own >= 40 + kill * 23, 'calls to be metered')
+    app.kill('SIGKILL')
+    await once(app, 'close')
+    metered += own
+  }
+  const last = run(true)
+  last.stdout.on('data', (chunk: Buffer) => {
+    metered += chunk.toString().split('\n').length - 1
+  })
+  expect((await once(last, 'close'))[0]).toBe(0)
+  const { requests } = await totalsOf(service, 'killed-app')
+  // A call may have been spooled without its line being printed any more; never the other way round.
+  expect(requests).toBeGreaterThanOrEqual(metered)
+  expect(requests).toBeLessThanOrEqual(provider.billed.length)
+  await service.stop()
+  await provider.close()
+})
