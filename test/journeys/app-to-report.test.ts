@@ -8,6 +8,7 @@ import { tokenTally as koaTokenTally } from '@tokentally/koa'
 import express from 'express'
 import Koa from 'koa'
 import OpenAI from 'openai'
+import * as undici from 'undici'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { type FakeProvider, startFakeProvider } from '../fake-provider/index.ts'
@@ -249,6 +250,30 @@ it('counts a call once that two taps see', async () => {
     client.chat.completions.create({ model: 'gpt-4o-mini', messages }),
   )
   expect(await eventsOf('twice')).toHaveLength(1)
+})
+
+it("meters undici's own fetch and request, also through a dispatcher that is set later", async () => {
+  const url = `${provider.url}/v1/chat/completions`
+  const init = {
+    method: 'POST',
+    body: JSON.stringify({ model: 'gpt-4o-mini', messages }),
+  } as const
+  const callBoth = () =>
+    attribute({ customer: 'undici' }, async () => {
+      await (await undici.fetch(url, init)).text()
+      await (await undici.request(url, init)).body.text()
+    })
+  await callBoth()
+  const before = undici.getGlobalDispatcher()
+  const agent = new undici.Agent()
+  undici.setGlobalDispatcher(agent)
+  try {
+    await callBoth()
+  } finally {
+    undici.setGlobalDispatcher(before)
+    await agent.close()
+  }
+  expect(await eventsOf('undici')).toHaveLength(4)
 })
 
 it('stores no prompt and no answer anywhere', async () => {

@@ -1,3 +1,5 @@
+import { type Dispatcher, isDispatcher } from './tap/dispatcher.ts'
+
 /** Clients that carry their own `fetch`: OpenAI, Anthropic, Groq and Together (Stainless), Ollama. */
 interface ClientWithFetch {
   fetch: typeof fetch
@@ -6,7 +8,8 @@ interface ClientWithFetch {
 const meteredClients = new WeakSet<object>()
 
 /**
- * Meters a client that was built before the tap was there, by replacing the `fetch` that it copied.
+ * Meters a client that was built before the tap was there, by replacing the `fetch` that it copied, or a
+ * dispatcher of undici.
  *
  * @returns the same client
  * @throws TypeError when the client has no `fetch` of its own to replace
@@ -14,8 +17,13 @@ const meteredClients = new WeakSet<object>()
 export function meterClient<Client extends object>(
   client: Client,
   tap: (original: typeof fetch) => typeof fetch,
+  tapDispatcher: (dispatcher: Dispatcher) => void,
 ): Client {
   if (meteredClients.has(client)) return client
+  if (isDispatcher(client)) {
+    tapDispatcher(client)
+    return client
+  }
   if (!hasFetch(client)) {
     throw new TypeError(
       'meter(client) takes an OpenAI, Anthropic, Groq, Together or Ollama client; other clients are metered by importing @tokentally/meter before them',

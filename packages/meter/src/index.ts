@@ -1,12 +1,12 @@
 import type { Dimensions, UsageEventJson } from '@tokentally/core'
 import { meterClient } from './client.ts'
-import { attribute as attributeInContext } from './context.ts'
+import { attribute as attributeInContext, type CallContext, runInContext as runIn } from './context.ts'
 import type { CostSource } from './cost.ts'
 import { cleanDimensions } from './options.ts'
-import { runningMeter, tap } from './start.ts'
+import { runningMeter, tap, tapOwnDispatcher, tapUndici } from './start.ts'
 
 export type { Dimensions, UsageEventJson } from '@tokentally/core'
-export { CallContext, currentContext, runInContext, type UsageSoFar } from './context.ts'
+export { CallContext, currentContext, type UsageSoFar } from './context.ts'
 export type { CostSource } from './cost.ts'
 export type { CostSummary, ModelCost } from './local/local-ledger.ts'
 export type { Meter } from './meter.ts'
@@ -26,17 +26,25 @@ export { unmeteredCalls } from './tap/unmetered.ts'
  * @example await attribute({ agent: 'researcher' }, () => client.chat.completions.create(…))
  */
 export function attribute<T>(dimensions: Dimensions, work: () => T): T {
+  tapUndici()
   return attributeInContext(cleanDimensions(dimensions), work)
 }
 
+/** Runs `work` in a context of its own inside the current one. */
+export function runInContext<T>(context: CallContext, work: () => T): T {
+  tapUndici()
+  return runIn(context, work)
+}
+
 /**
- * Meters a client explicitly, for clients that were made before the meter was imported.
+ * Meters a client explicitly, for clients that were made before the meter was imported; or a dispatcher of
+ * undici (`Agent`, `ProxyAgent` …) that the application passes to its requests instead of the global one.
  *
  * @returns the same client
- * @throws TypeError when it is no client with a `fetch` of its own
+ * @throws TypeError when it is neither a dispatcher nor a client with a `fetch` of its own
  */
 export function meter<Client extends object>(client: Client): Client {
-  return meterClient(client, tap)
+  return meterClient(client, tap, tapOwnDispatcher)
 }
 
 /**

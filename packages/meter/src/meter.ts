@@ -10,7 +10,7 @@ import { hostMetadata } from './host.ts'
 import { LocalLedger } from './local/local-ledger.ts'
 import type { Settings } from './options.ts'
 import { Spool } from './spool/spool.ts'
-import type { TapDependencies } from './tap/fetch.ts'
+import type { TapDependencies } from './tap/tap.ts'
 import { uuidV7 } from './uuid-v7.ts'
 
 export const VERSION = '0.1.0'

@@ -1,6 +1,6 @@
 import type { Dimensions } from '@tokentally/core'
 import { type EndpointMapping, parseEndpoints } from '@tokentally/providers'
-import type { LeftStreamLimits } from './tap/fetch.ts'
+import type { LeftStreamLimits } from './tap/tap.ts'
 
 /** A dimension: a value, or a function of the request (of nothing, outside of a web framework). */
 export type Resolver<Source, Value> = Value | ((source: Source) => Value | undefined)

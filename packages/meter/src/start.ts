@@ -1,6 +1,7 @@
 import type { Dimensions } from '@tokentally/core'
 import { createMeter, type Meter } from './meter.ts'
 import { type DimensionResolvers, type MeterOptions, readOptions, resolveDimensions } from './options.ts'
+import { type Dispatcher, tapDispatcher, tapGlobalDispatchers } from './tap/dispatcher.ts'
 import { tapFetch } from './tap/fetch.ts'
 import { watchUnmetered } from './tap/unmetered.ts'
 
@@ -17,6 +18,16 @@ export function tap(original: typeof fetch): typeof fetch {
 }
 
 globalThis.fetch = tap(untappedFetch)
+
+/** Meters what goes through an undici dispatcher from `start` on. */
+export function tapOwnDispatcher(dispatcher: Dispatcher): void {
+  tapDispatcher(dispatcher, () => running?.tap)
+}
+
+/** Taps the global dispatcher of the moment: the application may have set another one. */
+export function tapUndici(): void {
+  tapGlobalDispatchers(() => running?.tap)
+}
 
 /** The running meter. @throws Error when `start` was not called */
 export function runningMeter(): Meter {
@@ -58,7 +69,9 @@ function startWith(
     return running
   }
   const meter = createMeter(settings, untappedFetch, () => defaults(settings.onError))
-  const unwatch = watchUnmetered(settings.onError)
+  // Node loads its undici, and with it the global dispatcher, when one of its names is first used.
+  if (typeof globalThis.Headers === 'function') tapUndici()
+  const unwatch = watchUnmetered(settings.onError, tapUndici)
   const deliverBeforeExit = () => {
     void meter.flush().catch(settings.onError)
   }

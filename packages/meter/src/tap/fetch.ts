@@ -1,24 +1,13 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
-import { createReader, type EndpointMapping, type RecognizedCall, recognize } from '@tokentally/providers'
-import { type Attempt, Attempts, type CallDependencies, MeteredCall } from '../call.ts'
-
-/** How streams that the application leaves early are finished to learn their true usage. */
-export interface LeftStreamLimits {
-  readonly timeoutMs: number
-  readonly bytesMax: number
-}
-
-export interface TapDependencies extends CallDependencies {
-  readonly endpoints: readonly EndpointMapping[]
-  readonly injectStreamUsage: boolean
-  /** False: a stream that is left is cut at once, and its usage estimated. */
-  readonly finishLeftStreams: LeftStreamLimits | false
-}
-
-/** True inside the tap's own request: taps further down must not meter it again. */
-export const insideTap = new AsyncLocalStorage<true>()
-
-const attempts = new Attempts()
+import { createReader, type RecognizedCall } from '@tokentally/providers'
+import { type Attempt, MeteredCall } from '../call.ts'
+import {
+  attempts,
+  guarded,
+  insideTap,
+  mayBeRecognized,
+  recognizeSafely,
+  type TapDependencies,
+} from './tap.ts'
 
 /**
  * Makes a `fetch` that meters what it recognizes and is the given `fetch` for all else. The answer is the
@@ -34,27 +23,20 @@ export function tapFetch(
   const tapped = function fetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
     const dependencies = dependenciesOf()
     if (dependencies === undefined || insideTap.getStore() === true) return original(input, init)
-    const call = recognizeSafely(input, init, dependencies)
+    const call = guarded(dependencies, () => callOf(input, init, dependencies))
     return call === undefined ? original(input, init) : exchange(original, input, init, call, dependencies)
   }
   return tapped
 }
 
-function recognizeSafely(
+function callOf(
   input: string | URL | Request,
   init: RequestInit | undefined,
-  { endpoints, onError }: TapDependencies,
+  dependencies: TapDependencies,
 ): RecognizedCall | undefined {
-  try {
-    const url = urlOf(input)
-    // Cheaper than parsing every URL of the application: all formats that are read have one of these.
-    if (!url.includes('/chat/completions') && !url.includes('/messages')) return undefined
-    const method = init?.method ?? (input instanceof Request ? input.method : 'GET')
-    return recognize(new URL(url), method.toUpperCase(), endpoints)
-  } catch (error) {
-    onError(error)
-    return undefined
-  }
+  const url = urlOf(input)
+  if (!mayBeRecognized(url)) return undefined
+  return recognizeSafely(url, init?.method ?? (input instanceof Request ? input.method : 'GET'), dependencies)
 }
 
 function urlOf(input: string | URL | Request): string {
@@ -281,13 +263,4 @@ function describedAs(original: Response, copy: Response): Response {
     type: { value: type },
     clone: { value: () => describedAs(original, Response.prototype.clone.call(copy)) },
   })
-}
-
-function guarded<T>({ onError }: TapDependencies, work: () => T): T | undefined {
-  try {
-    return work()
-  } catch (error) {
-    onError(error)
-    return undefined
-  }
 }

@@ -1,6 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { isKnownProviderHost } from '@tokentally/providers'
-import { insideTap } from './fetch.ts'
+import { insideTap } from './tap.ts'
 
 /**
  * Notices calls to LLM providers that nothing metered: clients that copied `fetch` before the tap was there,
@@ -14,8 +14,11 @@ export function unmeteredCalls(): ReadonlyMap<string, number> {
   return counts
 }
 
-/** @returns a function that stops watching */
-export function watchUnmetered(onUnmetered: (error: Error) => void): () => void {
+/**
+ * @param onRequest called at each request of undici; the application may have set another global dispatcher
+ * @returns a function that stops watching
+ */
+export function watchUnmetered(onUnmetered: (error: Error) => void, onRequest: () => void): () => void {
   const notice = (host: string) => {
     const count = (counts.get(host) ?? 0) + 1
     counts.set(host, count)
@@ -27,6 +30,7 @@ export function watchUnmetered(onUnmetered: (error: Error) => void): () => void 
     )
   }
   const onUndici = (message: unknown) => {
+    onRequest()
     if (insideTap.getStore() === true) return
     const origin = fieldOf(fieldOf(message, 'request'), 'origin')
     const url = typeof origin === 'string' ? URL.parse(origin) : origin instanceof URL ? origin : null
