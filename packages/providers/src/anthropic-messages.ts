@@ -2,8 +2,10 @@ import { SseParser } from './framing/sse.ts'
 import {
   BoundedText,
   countAt,
+  isEventStream,
   isJsonObject,
   type JsonObject,
+  jsonText,
   NO_BYTES,
   objectAt,
   PLAIN_BODY_MAX_BYTES,
@@ -68,10 +70,12 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
         output.add(textAt(delta, 'thinking'))
         break
       }
-      case 'message_delta':
-        mergeUsage(objectAt(event, 'usage'))
-        hasFinalOutput = true
+      case 'message_delta': {
+        const reported = objectAt(event, 'usage')
+        mergeUsage(reported)
+        hasFinalOutput ||= countAt(reported, 'output_tokens') !== undefined
         break
+      }
       case 'message_stop':
         isComplete = true
         break
@@ -87,15 +91,16 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
     promptText: () => textsOf([body?.['system'], body?.['messages'], body?.['tools']]),
     respond(answeredStatus, header) {
       status = answeredStatus
-      isStreamed = (header('content-type') ?? '').includes('text/event-stream')
+      isStreamed = isEventStream(header)
     },
     push(bytes) {
       if (isStreamed) {
         for (const event of sse.push(bytes)) readEvent(event.data)
       } else {
         plainBytes += bytes.length
-        // Copied: the bytes go on to the application, and a byte stream takes their memory along.
-        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(bytes.slice())
+        // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by
+        // `slice`, which is a view where the chunk is a `Buffer`.
+        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(new Uint8Array(bytes))
       }
       return bytes
     },
@@ -126,42 +131,48 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
   }
 
   function readPlain(answer: JsonObject | undefined): void {
-    if (answer === undefined) return
-    isComplete = true
-    if (status >= 400 || answer['type'] === 'error') {
+    isComplete = answer !== undefined
+    if (status >= 400 || answer?.['type'] === 'error') {
       errorType = textAt(objectAt(answer, 'error'), 'type') ?? `http_${status}`
       return
     }
     responseModel = textAt(answer, 'model')
     responseId = textAt(answer, 'id')
     mergeUsage(objectAt(answer, 'usage'))
-    const content = answer['content']
+    const content = answer?.['content']
     if (!Array.isArray(content)) return
     for (const block of content) {
       if (!isJsonObject(block)) continue
       output.add(textAt(block, 'text'))
       output.add(textAt(block, 'thinking'))
-      if (block['input'] !== undefined) output.add(JSON.stringify(block['input']))
+      output.add(jsonText(block['input']))
     }
   }
 }
 
 /** The usage in the words of the usage event; without the output while only its placeholder is known. */
 function quantitiesOf(usage: JsonObject, isFinal: boolean): Record<string, number> | undefined {
-  const uncached = countAt(usage, 'input_tokens')
-  const output = isFinal ? countAt(usage, 'output_tokens') : undefined
-  if (uncached === undefined && output === undefined) return undefined
   const cacheRead = countAt(usage, 'cache_read_input_tokens') ?? 0
   const cacheWrite = countAt(usage, 'cache_creation_input_tokens') ?? 0
-  const quantities: Record<string, number> = { input_tokens: (uncached ?? 0) + cacheRead + cacheWrite }
-  if (output !== undefined) quantities['output_tokens'] = output
-  const longWrites = countAt(objectAt(usage, 'cache_creation'), 'ephemeral_1h_input_tokens') ?? 0
-  const thinking = isFinal ? (countAt(objectAt(usage, 'output_tokens_details'), 'thinking_tokens') ?? 0) : 0
+  const uncached = countAt(usage, 'input_tokens')
+  const input = uncached === undefined ? undefined : uncached + cacheRead + cacheWrite
+  const output = isFinal ? countAt(usage, 'output_tokens') : undefined
+  const quantities: Record<string, number> = {}
+  // A side that was not reported, or not in numbers that are exact, is absent, not zero: it can be estimated.
+  if (input !== undefined && Number.isSafeInteger(input)) {
+    quantities['input_tokens'] = input
+    const longWrites = countAt(objectAt(usage, 'cache_creation'), 'ephemeral_1h_input_tokens') ?? 0
+    if (cacheRead > 0) quantities['cache_read_tokens'] = cacheRead
+    if (cacheWrite > 0) quantities['cache_write_tokens'] = cacheWrite
+    if (longWrites > 0) quantities['cache_write_1h_tokens'] = longWrites
+  }
+  if (output !== undefined) {
+    quantities['output_tokens'] = output
+    const thinking = countAt(objectAt(usage, 'output_tokens_details'), 'thinking_tokens') ?? 0
+    if (thinking > 0) quantities['reasoning_tokens'] = thinking
+  }
+  if (Object.keys(quantities).length === 0) return undefined
   const searches = countAt(objectAt(usage, 'server_tool_use'), 'web_search_requests') ?? 0
-  if (cacheRead > 0) quantities['cache_read_tokens'] = cacheRead
-  if (cacheWrite > 0) quantities['cache_write_tokens'] = cacheWrite
-  if (longWrites > 0) quantities['cache_write_1h_tokens'] = longWrites
-  if (thinking > 0) quantities['reasoning_tokens'] = thinking
   if (searches > 0) quantities['web_search_requests'] = searches
   return quantities
 }

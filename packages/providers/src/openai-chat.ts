@@ -2,8 +2,10 @@ import { type SseEvent, SseParser } from './framing/sse.ts'
 import {
   BoundedText,
   countAt,
+  isEventStream,
   isJsonObject,
   type JsonObject,
+  jsonText,
   NO_BYTES,
   objectAt,
   PLAIN_BODY_MAX_BYTES,
@@ -27,11 +29,9 @@ import {
 export function readOpenaiChat(request: ReaderRequest): UsageReader {
   const body = parseJsonObject(request.bodyText)
   const isStreamRequest = body?.['stream'] === true
-  const asksForUsage = objectAt(body, 'stream_options')?.['include_usage'] === true
-  const isInjected =
-    request.injectStreamUsage && isStreamRequest && !asksForUsage && request.bodyText !== undefined
   const rewrittenBody =
-    isInjected && body !== undefined ? withStreamUsage(request.bodyText ?? '', body) : undefined
+    request.injectStreamUsage && isStreamRequest ? withStreamUsage(request.bodyText ?? '', body) : undefined
+  const isInjected = rewrittenBody !== undefined
 
   let isStreamed = false
   let status = 0
@@ -74,8 +74,11 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
     const error = objectAt(chunk, 'error')
     if (error !== undefined) errorType = textAt(error, 'type') ?? textAt(error, 'code') ?? 'error'
     readAnswer(chunk)
+    const isLast = isUsageChunk(chunk)
+    // A usage chunk is the last word about a stream even if `[DONE]` never comes.
+    if (isLast) isComplete = true
     if (!isInjected) return event.raw
-    if (isUsageChunk(chunk)) return NO_BYTES
+    if (isLast) return NO_BYTES
     return chunk['usage'] === null ? withoutNullUsage(event.raw) : event.raw
   }
 
@@ -85,13 +88,14 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
     promptText: () => textsOf([body?.['messages'], body?.['tools'], body?.['functions']]),
     respond(answeredStatus, header) {
       status = answeredStatus
-      isStreamed = (header('content-type') ?? '').includes('text/event-stream')
+      isStreamed = isEventStream(header)
     },
     push(bytes) {
       if (!isStreamed) {
         plainBytes += bytes.length
-        // Copied: the bytes go on to the application, and a byte stream takes their memory along.
-        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(bytes.slice())
+        // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by
+        // `slice`, which is a view where the chunk is a `Buffer`.
+        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(new Uint8Array(bytes))
         return bytes
       }
       const visible: Uint8Array[] = []
@@ -114,8 +118,7 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
         ...(responseModel !== undefined && { responseModel }),
         ...(serviceTier !== undefined && { serviceTier }),
         ...(read !== undefined && { quantities: read.quantities }),
-        // A usage chunk is the last word about a stream even if `[DONE]` never came.
-        isComplete: isComplete || (isStreamed && usage !== undefined && isInjected),
+        isComplete,
         isStreamed,
         ...(responseId !== undefined && { responseId }),
         ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
@@ -128,14 +131,13 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
   function readPlain(): void {
     if (plainBytes > PLAIN_BODY_MAX_BYTES) return
     const answer = parseJsonObject(Buffer.concat(plain).toString('utf8'))
-    if (answer === undefined) return
-    isComplete = true
+    isComplete = answer !== undefined
     const error = objectAt(answer, 'error')
     if (status >= 400 || error !== undefined) {
       errorType = textAt(error, 'type') ?? textAt(error, 'code') ?? `http_${status}`
       return
     }
-    readAnswer(answer)
+    if (answer !== undefined) readAnswer(answer)
   }
 }
 
@@ -148,13 +150,20 @@ export function quantitiesOf(
   if (input === undefined && output === undefined) return undefined
   const prompt = objectAt(usage, 'prompt_tokens_details')
   const completion = objectAt(usage, 'completion_tokens_details')
-  const quantities: Record<string, number> = { input_tokens: input ?? 0, output_tokens: output ?? 0 }
-  addPart(quantities, 'cache_read_tokens', countAt(prompt, 'cached_tokens'))
-  addPart(quantities, 'cache_write_tokens', countAt(prompt, 'cache_write_tokens'))
-  addPart(quantities, 'audio_input_tokens', countAt(prompt, 'audio_tokens'))
-  addPart(quantities, 'image_input_tokens', countAt(prompt, 'image_tokens'))
-  addPart(quantities, 'reasoning_tokens', countAt(completion, 'reasoning_tokens'))
-  addPart(quantities, 'audio_output_tokens', countAt(completion, 'audio_tokens'))
+  const quantities: Record<string, number> = {}
+  // A side that was not reported is absent, not zero: it can then be estimated.
+  if (input !== undefined) {
+    quantities['input_tokens'] = input
+    addPart(quantities, 'cache_read_tokens', countAt(prompt, 'cached_tokens'))
+    addPart(quantities, 'cache_write_tokens', countAt(prompt, 'cache_write_tokens'))
+    addPart(quantities, 'audio_input_tokens', countAt(prompt, 'audio_tokens'))
+    addPart(quantities, 'image_input_tokens', countAt(prompt, 'image_tokens'))
+  }
+  if (output !== undefined) {
+    quantities['output_tokens'] = output
+    addPart(quantities, 'reasoning_tokens', countAt(completion, 'reasoning_tokens'))
+    addPart(quantities, 'audio_output_tokens', countAt(completion, 'audio_tokens'))
+  }
   const total = countAt(usage, 'total_tokens')
   const sum = (input ?? 0) + (output ?? 0)
   if (total === undefined || total === sum) return { quantities }
@@ -182,24 +191,32 @@ function isUsageChunk(chunk: JsonObject): boolean {
 /**
  * Asks for the stream's usage. Inserted behind the opening brace where the body has no `stream_options`, so
  * that every other byte stays; a body that has some is written anew.
+ *
+ * @returns undefined when the body asks already, or has options that the provider refuses: so it shall
  */
-function withStreamUsage(bodyText: string, body: JsonObject): string {
-  const options = objectAt(body, 'stream_options')
-  if (options === undefined && !('stream_options' in body)) {
+function withStreamUsage(bodyText: string, body: JsonObject | undefined): string | undefined {
+  const given = body?.['stream_options']
+  if (given === undefined) {
     const brace = bodyText.indexOf('{')
     return `${bodyText.slice(0, brace + 1)}"stream_options":{"include_usage":true},${bodyText.slice(brace + 1)}`
   }
-  return JSON.stringify({ ...body, stream_options: { ...options, include_usage: true } })
+  if (given !== null && !isJsonObject(given)) return undefined
+  const asked = given?.['include_usage'] ?? false
+  if (asked !== false) return undefined
+  return jsonText({ ...body, stream_options: { ...given, include_usage: true } })
 }
 
 /** Takes the `"usage":null` out that a chunk carries only because we asked. */
 function withoutNullUsage(raw: Uint8Array): Uint8Array {
-  const text = Buffer.from(raw.buffer, raw.byteOffset, raw.length).toString('utf8')
-  const positions = [...text.matchAll(/,\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,\s*/g)]
+  // One character per byte: bytes that are no valid UTF-8 stay what they are.
+  const text = Buffer.from(raw.buffer, raw.byteOffset, raw.length).toString('latin1')
+  const positions = [
+    ...text.matchAll(/,[ \t]*"usage"[ \t]*:[ \t]*null|"usage"[ \t]*:[ \t]*null[ \t]*,[ \t]*/g),
+  ]
   // The member is the chunk's own where it stands only once; inside a text the quotes would be escaped.
   const only = positions.length === 1 ? positions[0] : undefined
   if (only === undefined) return raw
-  return Buffer.from(text.slice(0, only.index) + text.slice(only.index + only[0].length), 'utf8')
+  return Buffer.from(text.slice(0, only.index) + text.slice(only.index + only[0].length), 'latin1')
 }
 
 function joined(parts: readonly Uint8Array[]): Uint8Array {

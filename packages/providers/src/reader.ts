@@ -111,16 +111,38 @@ export class BoundedText {
   }
 }
 
+/** Deepest nesting in which texts are looked for; JSON may nest deeper than a stack reaches. */
+const TEXT_LEVELS_MAX = 100
+
 /** Joins every string below a value: message texts, tool arguments, nested parts. */
-export function textsOf(value: unknown, into: BoundedText = new BoundedText()): string {
+export function textsOf(
+  value: unknown,
+  into: BoundedText = new BoundedText(),
+  levels: number = TEXT_LEVELS_MAX,
+): string {
+  if (levels === 0) return into.toString()
   if (typeof value === 'string') into.add(`${value}\n`)
-  else if (Array.isArray(value)) for (const entry of value) textsOf(entry, into)
+  else if (Array.isArray(value)) for (const entry of value) textsOf(entry, into, levels - 1)
   else if (isJsonObject(value)) {
     for (const [key, entry] of Object.entries(value)) {
       // Image and file data are not text, and what they cost does not depend on their length.
       if (key !== 'image_url' && key !== 'source' && key !== 'file' && key !== 'input_audio')
-        textsOf(entry, into)
+        textsOf(entry, into, levels - 1)
     }
   }
   return into.toString()
+}
+
+/** Writes parsed JSON again. @returns undefined when it nests deeper than a stack reaches, which parsing does not mind */
+export function jsonText(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value)
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether the answer is a stream of server-sent events. */
+export function isEventStream(header: (name: string) => string | null): boolean {
+  return (header('content-type') ?? '').toLowerCase().includes('text/event-stream')
 }

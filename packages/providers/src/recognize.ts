@@ -42,19 +42,20 @@ export function parseEndpoints(text: string): readonly EndpointMapping[] {
 function parseEndpoint(entry: string): EndpointMapping {
   const split = entry.lastIndexOf('=')
   const url = URL.parse(entry.slice(0, split))
-  if (split === -1 || url === null) {
+  // `localhost:8000` is a URL too, with the scheme `localhost:`.
+  if (split === -1 || url === null || !/^https?:$/.test(url.protocol)) {
     throw new TypeError(
       `endpoint "${entry}" must be written as BASE_URL=FORMAT, e.g. http://127.0.0.1:8000/v1=openai`,
     )
   }
-  const [name = '', provider] = entry.slice(split + 1).split('/')
+  const [name = '', provider = ''] = entry.slice(split + 1).split('/')
   const format = FORMATS.find((known) => known === name)
   if (format === undefined) {
     throw new TypeError(
       `endpoint "${entry}" names an unknown wire format "${name}"; known: ${FORMATS.join(', ')}`,
     )
   }
-  return { origin: url.origin, path: url.pathname.replace(/\/+$/, ''), format, provider: provider ?? format }
+  return { origin: url.origin, path: url.pathname.replace(/\/+$/, ''), format, provider: provider || format }
 }
 
 /**

@@ -12,11 +12,15 @@ export interface SseEvent {
   readonly raw: Uint8Array
 }
 
-/** Largest event that is looked into, in bytes; the bytes of a larger one pass unread. */
+/**
+ * Largest event that is looked into, in bytes. A larger one passes unread, in pieces without data, so that it
+ * is neither kept in memory nor held back.
+ */
 const EVENT_MAX_BYTES = 16 * 1024 * 1024
 
 const LF = 10
 const CR = 13
+const NOTHING: Uint8Array = new Uint8Array(0)
 
 /** Cuts a byte stream into events. */
 export class SseParser {
@@ -27,6 +31,8 @@ export class SseParser {
   #wasCr = false
   /** An empty line ended the event, and a LF that belongs to its CR may follow. */
   #isEnded = false
+  /** Part of the event has passed unread already. */
+  #isOversized = false
 
   /** @returns the events that these bytes complete, in order */
   push(bytes: Uint8Array): SseEvent[] {
@@ -64,17 +70,22 @@ export class SseParser {
       }
     }
     if (start < bytes.length) this.#hold(bytes.subarray(start))
+    if (this.#heldBytes > EVENT_MAX_BYTES) {
+      events.push(this.#take(NOTHING))
+      this.#isOversized = true
+    }
     return events
   }
 
   /** The stream has ended. @returns what arrived after the last empty line, as an event */
   end(): SseEvent | undefined {
-    return this.#heldBytes === 0 ? undefined : this.#take(new Uint8Array(0))
+    return this.#heldBytes === 0 ? undefined : this.#take(NOTHING)
   }
 
   #hold(bytes: Uint8Array): void {
-    // Copied: the chunk may be a view on memory that the sender uses again.
-    this.#held.push(bytes.slice())
+    // Copied: the chunk may be a view on memory that the sender uses again. Not by `slice`, which is a view
+    // where the chunk is a `Buffer`.
+    this.#held.push(new Uint8Array(bytes))
     this.#heldBytes += bytes.length
   }
 
@@ -82,15 +93,17 @@ export class SseParser {
     const raw = this.#heldBytes === 0 ? rest : Buffer.concat([...this.#held, rest])
     this.#held = []
     this.#heldBytes = 0
-    return { raw, data: raw.length > EVENT_MAX_BYTES ? '' : dataOf(raw) }
+    const isUnread = this.#isOversized || raw.length > EVENT_MAX_BYTES
+    this.#isOversized = false
+    return { raw, data: isUnread ? '' : dataOf(raw) }
   }
 }
 
 function dataOf(raw: Uint8Array): string {
   const text = Buffer.from(raw.buffer, raw.byteOffset, raw.length).toString('utf8')
-  if (text.startsWith('data: ') && text.indexOf('\n') === text.length - 2 && text.endsWith('\n\n')) {
-    return text.slice(6, -2)
-  }
+  // Nearly all events are one line of data, ended by LF.
+  const isPlain = text.startsWith('data: ') && text.endsWith('\n\n') && text.indexOf('\n') === text.length - 2
+  if (isPlain && !text.includes('\r')) return text.slice(6, -2)
   let data: string | undefined
   for (const line of text.replace(/^\uFEFF/, '').split(/\r\n|\n|\r/)) {
     if (!line.startsWith('data')) continue

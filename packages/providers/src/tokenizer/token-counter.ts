@@ -63,8 +63,12 @@ export function createTokenCounter(): TokenCounter {
       waiting.delete(answer.id)
       request?.resolve({ tokens: answer.tokens, tokenizer: answer.tokenizer })
     })
-    started.on('error', giveUp)
-    started.on('exit', giveUp)
+    // One that was closed ends later, when another may be at work.
+    const lost = () => {
+      if (worker === started) giveUp()
+    }
+    started.on('error', lost)
+    started.on('exit', lost)
     return started
   }
 

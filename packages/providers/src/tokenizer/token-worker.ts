@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
 import { parentPort } from 'node:worker_threads'
 import { get_encoding, type Tiktoken } from 'tiktoken'
 import { z } from 'zod'
@@ -7,9 +8,10 @@ import type { CountAnswer, CountRequest, Encoding } from './token-counter.ts'
 /** BPE is quadratic on long unbroken runs; cut here they stay harmless, and ordinary text changes by < 0.5 %. */
 const PIECE_CHARS = 1_000
 
-const { version } = z
-  .object({ version: z.string() })
-  .parse(createRequire(import.meta.url)('tiktoken/package.json'))
+const require = createRequire(import.meta.url)
+// tiktoken does not export its package.json, which lies beside its entry point.
+const manifest: unknown = require(join(dirname(require.resolve('tiktoken')), 'package.json'))
+const { version } = z.object({ version: z.string() }).parse(manifest)
 const encoders = new Map<Encoding, Tiktoken>()
 
 function encoderOf(encoding: Encoding): Tiktoken {
