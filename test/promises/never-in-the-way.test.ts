@@ -1,4 +1,6 @@
 import { createServer, type Server, type ServerResponse } from 'node:http'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { gzipSync } from 'node:zlib'
 import type { UsageEvent } from '@tokentally/core'
 import fc from 'fast-check'
@@ -55,7 +57,22 @@ let current: TapDependencies = dependencies
 const plainAgent = new Agent()
 const tappedAgent = new Agent()
 tapDispatcher(tappedAgent, () => current)
-const tappedFetch = tapFetch(fetch, () => current)
+const through =
+  (fetcher: typeof fetch, dispatcher: Agent): typeof fetch =>
+  (input, init) =>
+    // Defined, not written: the types of the npm package and of Node's own undici are strangers.
+    fetcher(input, Object.defineProperty({ ...init }, 'dispatcher', { value: dispatcher, enumerable: true }))
+const plainFetch = through(fetch, plainAgent)
+/** A fetch of somebody's own; and Node's, whose answers are watched at the dispatcher. */
+const tappedFetch = tapFetch(plainFetch, () => current)
+const nodesFetch = through(
+  tapFetch(fetch, () => current, true),
+  tappedAgent,
+)
+const collectGarbage = () => {
+  setFlagsFromString('--expose-gc')
+  runInNewContext('gc')()
+}
 
 const byFetch =
   (fetcher: typeof fetch): Send =>
@@ -115,7 +132,8 @@ const byDispatch =
   }
 
 const WAYS: readonly (readonly [name: string, plain: Send, tapped: Send])[] = [
-  ['fetch', byFetch(fetch), byFetch(tappedFetch)],
+  ["a fetch that is not Node's", byFetch(plainFetch), byFetch(tappedFetch)],
+  ['fetch', byFetch(plainFetch), byFetch(nodesFetch)],
   ['undici fetch', byUndiciFetch(plainAgent), byUndiciFetch(tappedAgent)],
   ['undici request', byUndiciRequest(plainAgent), byUndiciRequest(tappedAgent)],
   ['a dispatcher with handlers of the newer kind', byDispatch(plainAgent), byDispatch(tappedAgent)],
@@ -281,12 +299,43 @@ describe('a stream that the application leaves', () => {
 
   it.each([
     [
-      'fetch, cancelled',
+      "a fetch that is not Node's, cancelled",
       async () => {
         const response = await tappedFetch(url(), init)
         const reader = response.body?.getReader()
         await reader?.read()
         await reader?.cancel()
+      },
+    ],
+    [
+      'fetch, cancelled',
+      async () => {
+        const response = await nodesFetch(url(), init)
+        const reader = response.body?.getReader()
+        await reader?.read()
+        await reader?.cancel()
+      },
+    ],
+    [
+      'fetch, aborted',
+      async () => {
+        const controller = new AbortController()
+        const response = await nodesFetch(url(), { ...init, signal: controller.signal })
+        const reader = response.body?.getReader()
+        await reader?.read()
+        const reason = new Error('enough')
+        controller.abort(reason)
+        await expect(reader?.read()).rejects.toBe(reason)
+      },
+    ],
+    [
+      'fetch, forgotten',
+      async () => {
+        await nodesFetch(url(), init)
+        await waitFor(() => {
+          collectGarbage()
+          return events.length === 1
+        }, 'the answer is collected')
       },
     ],
     [
@@ -342,9 +391,16 @@ describe('a stream that the application leaves', () => {
 
   it.each([
     [
-      'fetch',
+      "a fetch that is not Node's",
       async () => {
         const response = await tappedFetch(url(), init)
+        await response.body?.cancel()
+      },
+    ],
+    [
+      'fetch',
+      async () => {
+        const response = await nodesFetch(url(), init)
         await response.body?.cancel()
       },
     ],
@@ -406,7 +462,11 @@ describe('back-pressure', () => {
   }
 
   it.each([
-    ['fetch', async (url: string) => (await tappedFetch(url, { method: 'POST', body: bodyOf() })).body],
+    [
+      "a fetch that is not Node's",
+      async (url: string) => (await tappedFetch(url, { method: 'POST', body: bodyOf() })).body,
+    ],
+    ['fetch', async (url: string) => (await nodesFetch(url, { method: 'POST', body: bodyOf() })).body],
     [
       'undici request',
       async (url: string) =>

@@ -77,14 +77,15 @@ export class MeteredCall {
 
   /** No answer came: the connection failed, or the application gave up waiting. */
   fail(): void {
-    this.#finish('error', { isComplete: false, isStreamed: false, outputText: '' })
+    this.#finish('error', { isComplete: false, isStreamed: false })
   }
 
   /** The exchange is over. Makes the event, after estimating where the provider reported nothing. */
   end(how: CallEnd): void {
     if (this.#isFinished) return
     const usage = this.#reader.result()
-    if ((this.#status ?? 0) >= 400) {
+    // A redirect that is not followed answers nothing either.
+    if ((this.#status ?? 0) >= 300) {
       this.#finish('error', usage)
     } else if (isReported(usage)) {
       this.#finish(how === 'complete' || usage.isComplete ? 'ok' : 'aborted', usage)
@@ -100,7 +101,8 @@ export class MeteredCall {
     const reported = usage.quantities ?? {}
     const input =
       reported['input_tokens'] ?? (await tokenCounter.count(this.#reader.promptText(), model)).tokens
-    const output = reported['output_tokens'] ?? (await tokenCounter.count(usage.outputText, model)).tokens
+    const output =
+      reported['output_tokens'] ?? (await tokenCounter.count(this.#reader.outputText(), model)).tokens
     const isWhole = how === 'complete' && usage.isComplete
     this.#isFinished = false
     this.#finish(
@@ -200,14 +202,12 @@ export class Attempts {
     nowMs: number,
   ): Attempt {
     const number = Number(key.retryCount ?? 0)
-    if (!Number.isSafeInteger(number) || number < 0) return { number: 0, callId: uuidV7(nowMs) }
-    // The key is in memory only, and only for SDKs that number their attempts.
-    const text = `${key.url}\n${key.body ?? ''}`
-    const last = this.#open.get(`${number - 1}\n${text}`)
-    if (number > 0) this.#open.delete(`${number - 1}\n${text}`)
-    const callId =
-      number > 0 && last !== undefined && nowMs - last.atMs < LINK_MAX_MS ? last.callId : uuidV7(nowMs)
-    return { number: Math.min(number, 1000), callId }
+    if (!Number.isSafeInteger(number) || number <= 0) return { number: 0, callId: uuidV7(nowMs) }
+    const text = `${number - 1}\n${key.url}\n${key.body ?? ''}`
+    const last = this.#open.get(text)
+    this.#open.delete(text)
+    const isLinked = last !== undefined && nowMs - last.atMs < LINK_MAX_MS
+    return { number: Math.min(number, 1000), callId: isLinked ? last.callId : uuidV7(nowMs) }
   }
 
   /** An attempt failed in a way that SDKs repeat. */

@@ -2,6 +2,9 @@ import { type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import { type UsageEvent, usageEventToAttributes } from '@tokentally/core'
 import type { RecognizedCall } from '@tokentally/providers'
 
+// A proxy: it finds the application's SDK also when that is registered later.
+const tracer = trace.getTracer('@tokentally/meter')
+
 /** A span on the application's own tracer, open while the call runs. */
 export interface CallSpan {
   readonly ids: { readonly traceId: string; readonly spanId: string }
@@ -15,7 +18,7 @@ export interface CallSpan {
  * @returns undefined when nobody records spans
  */
 export function startCallSpan(call: RecognizedCall, model: string | undefined): CallSpan | undefined {
-  const span = trace.getTracer('@tokentally/meter').startSpan(`${call.operation} ${model ?? ''}`.trim(), {
+  const span = tracer.startSpan(`${call.operation} ${model ?? ''}`.trim(), {
     kind: SpanKind.CLIENT,
     attributes: {
       'gen_ai.operation.name': call.operation,

@@ -14,7 +14,7 @@ let running: Meter | undefined
 
 /** A `fetch` that is metered from `start` on. */
 export function tap(original: typeof fetch): typeof fetch {
-  return tapFetch(original, () => running?.tap)
+  return tapFetch(original, () => running?.tap, original === untappedFetch)
 }
 
 globalThis.fetch = tap(untappedFetch)

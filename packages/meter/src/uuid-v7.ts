@@ -1,8 +1,10 @@
-import { randomFillSync } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 
-// Random bytes are drawn for many ids at once: a draw costs more than an id.
-const pool = Buffer.allocUnsafe(10 * 256)
-let used = pool.length
+// Random digits are drawn for many ids at once: a draw costs more than an id.
+const DIGITS_PER_ID = 19
+const IDS_PER_DRAW = 256
+let digits = ''
+let used = 0
 
 /**
  * A UUID of version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then 74 random bits.
@@ -10,19 +12,14 @@ let used = pool.length
  * @param nowMs UTC milliseconds since 1970
  */
 export function uuidV7(nowMs: number): string {
-  if (used === pool.length) {
-    randomFillSync(pool)
+  if (used + DIGITS_PER_ID > digits.length) {
+    digits = randomBytes((DIGITS_PER_ID * IDS_PER_DRAW) / 2).toString('hex')
     used = 0
   }
-  const random = pool.subarray(used, used + 10)
-  used += 10
+  const start = used
+  used += DIGITS_PER_ID
   const time = Math.floor(nowMs).toString(16).padStart(12, '0')
-  const a = (((random[0] ?? 0) & 0x0f) | 0x70).toString(16).padStart(2, '0')
-  const variant = (((random[2] ?? 0) & 0x3f) | 0x80).toString(16).padStart(2, '0')
-  const tail = random.toString('hex', 3, 10)
-  return `${time.slice(0, 8)}-${time.slice(8)}-${a}${hex(random[1])}-${variant}${tail.slice(0, 2)}-${tail.slice(2)}`
-}
-
-function hex(byte: number | undefined): string {
-  return (byte ?? 0).toString(16).padStart(2, '0')
+  // The variant is 10 in binary, then two random bits.
+  const variant = '89ab'[Number.parseInt(digits.charAt(start + 3), 16) & 3]
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${digits.slice(start, start + 3)}-${variant}${digits.slice(start + 4, start + 7)}-${digits.slice(start + 7, start + DIGITS_PER_ID)}`
 }

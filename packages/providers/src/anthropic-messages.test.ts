@@ -6,13 +6,13 @@ import {
   type Exchange,
   everyCut,
   exchange,
+  type Reading,
   textOf,
   transcript,
   transcriptNames,
   usageLike,
 } from '../test/exchange.ts'
 import { readAnthropicMessages } from './anthropic-messages.ts'
-import type { ReadUsage } from './reader.ts'
 
 const STREAM = 'text/event-stream; charset=utf-8'
 const BODY = '{"model":"claude-sonnet-4-5","max_tokens":1024,"messages":[]}'
@@ -34,12 +34,12 @@ function counts(input_tokens: number, output_tokens: number, parts: Record<strin
   return { input_tokens, output_tokens, ...parts }
 }
 
-function nothing(isComplete: boolean): ReadUsage {
+function nothing(isComplete: boolean): Reading {
   return { isComplete, isStreamed: false, outputText: '' }
 }
 
 describe('plain answers', () => {
-  it.each<[name: string, quantities: Record<string, number>, rest: Partial<ReadUsage>]>([
+  it.each<[name: string, quantities: Record<string, number>, rest: Partial<Reading>]>([
     [
       'plain',
       counts(2095, 503),
@@ -91,7 +91,7 @@ describe('plain answers', () => {
     expect(seen).toEqual(Buffer.from(bytes))
   })
 
-  it.each<[what: string, body: string, status: number, expected: ReadUsage]>([
+  it.each<[what: string, body: string, status: number, expected: Reading]>([
     ['a proxy’s page', '<html>Bad Gateway</html>', 502, { ...nothing(false), errorType: 'http_502' }],
     ['an empty error', '', 503, { ...nothing(false), errorType: 'http_503' }],
     ['an error without a type', '{"error":"no"}', 404, { ...nothing(true), errorType: 'http_404' }],
@@ -156,7 +156,7 @@ describe('usage', () => {
 })
 
 describe('streams', () => {
-  it.each<[name: string, quantities: Record<string, number>, rest: Partial<ReadUsage>]>([
+  it.each<[name: string, quantities: Record<string, number>, rest: Partial<Reading>]>([
     [
       'stream',
       counts(25, 15),

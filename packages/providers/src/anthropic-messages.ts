@@ -1,4 +1,5 @@
-import { SseParser } from './framing/sse.ts'
+import { latin1, type SseEvent, SseParser } from './framing/sse.ts'
+import { OutputText } from './output-text.ts'
 import {
   BoundedText,
   countAt,
@@ -36,7 +37,8 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
   /** Whether the output count is the provider's last word, not the placeholder at the start. */
   let hasFinalOutput = false
   let usage: Record<string, unknown> | undefined
-  const output = new BoundedText()
+  let answered: JsonObject | undefined
+  const output = new OutputText((data, into) => addTexts(parseJsonObject(data), into))
   const sse = new SseParser()
   const plain: Uint8Array[] = []
   let plainBytes = 0
@@ -47,7 +49,9 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
     for (const [key, value] of Object.entries(reported)) if (value !== null) usage[key] = value
   }
 
-  const readEvent = (data: string) => {
+  const readEvent = ({ data, raw }: SseEvent) => {
+    if (data === '') return
+    output.keep(latin1(raw))
     const event = parseJsonObject(data)
     switch (textAt(event, 'type')) {
       case 'message_start': {
@@ -55,19 +59,6 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
         responseModel = textAt(message, 'model')
         responseId = textAt(message, 'id')
         mergeUsage(objectAt(message, 'usage'))
-        break
-      }
-      case 'content_block_start': {
-        const block = objectAt(event, 'content_block')
-        output.add(textAt(block, 'text'))
-        output.add(textAt(block, 'name'))
-        break
-      }
-      case 'content_block_delta': {
-        const delta = objectAt(event, 'delta')
-        output.add(textAt(delta, 'text'))
-        output.add(textAt(delta, 'partial_json'))
-        output.add(textAt(delta, 'thinking'))
         break
       }
       case 'message_delta': {
@@ -95,7 +86,9 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
     },
     push(bytes) {
       if (isStreamed) {
-        for (const event of sse.push(bytes)) readEvent(event.data)
+        const passing = sse.wholeEvents(bytes)
+        if (passing !== undefined && !NOTABLE.test(passing)) output.keep(passing)
+        else for (const event of sse.push(bytes)) readEvent(event)
       } else {
         plainBytes += bytes.length
         // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by
@@ -107,7 +100,7 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
     end() {
       if (isStreamed) {
         const last = sse.end()
-        if (last !== undefined) readEvent(last.data)
+        if (last !== undefined) readEvent(last)
       } else if (plainBytes <= PLAIN_BODY_MAX_BYTES) {
         readPlain(parseJsonObject(Buffer.concat(plain).toString('utf8')))
       }
@@ -125,8 +118,13 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
         isStreamed,
         ...(responseId !== undefined && { responseId }),
         ...(errorType !== undefined && { errorType }),
-        outputText: output.toString(),
       }
+    },
+    outputText() {
+      if (isStreamed) return output.toString()
+      const text = new BoundedText()
+      addAnswerTexts(answered, text)
+      return text.toString()
     },
   }
 
@@ -139,14 +137,31 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
     responseModel = textAt(answer, 'model')
     responseId = textAt(answer, 'id')
     mergeUsage(objectAt(answer, 'usage'))
-    const content = answer?.['content']
-    if (!Array.isArray(content)) return
-    for (const block of content) {
-      if (!isJsonObject(block)) continue
-      output.add(textAt(block, 'text'))
-      output.add(textAt(block, 'thinking'))
-      output.add(jsonText(block['input']))
-    }
+    answered = answer
+  }
+}
+
+/** What makes an event worth parsing: `message_start`, `message_delta`, `message_stop`, and failures. */
+const NOTABLE = /"message_|"error"/
+
+/** Adds the texts of one event of a stream. */
+function addTexts(event: JsonObject | undefined, into: BoundedText): void {
+  const part = objectAt(event, 'content_block') ?? objectAt(event, 'delta')
+  into.add(textAt(part, 'text'))
+  into.add(textAt(part, 'name'))
+  into.add(textAt(part, 'partial_json'))
+  into.add(textAt(part, 'thinking'))
+}
+
+/** Adds the texts of an answer that was not streamed. */
+function addAnswerTexts(answer: JsonObject | undefined, into: BoundedText): void {
+  const content = answer?.['content']
+  if (!Array.isArray(content)) return
+  for (const block of content) {
+    if (!isJsonObject(block)) continue
+    into.add(textAt(block, 'text'))
+    into.add(textAt(block, 'thinking'))
+    into.add(jsonText(block['input']))
   }
 }
 

@@ -6,13 +6,14 @@ import {
   type Exchange,
   everyCut,
   exchange,
+  type Reading,
   textOf,
   transcript,
   transcriptNames,
   usageLike,
 } from '../test/exchange.ts'
 import { readOpenaiChat } from './openai-chat.ts'
-import type { ReadUsage, UsageReader } from './reader.ts'
+import type { UsageReader } from './reader.ts'
 
 const STREAM = 'text/event-stream; charset=utf-8'
 const JSON_TYPE = 'application/json'
@@ -39,7 +40,7 @@ function counts(input_tokens: number, output_tokens: number, parts: Record<strin
 }
 
 describe('plain answers', () => {
-  it.each<[name: string, quantities: Record<string, number>, rest: Partial<ReadUsage>]>([
+  it.each<[name: string, quantities: Record<string, number>, rest: Partial<Reading>]>([
     ['plain', counts(19, 10), { outputText: 'Hello! How can I assist you today?' }],
     ['cached', counts(2006, 300, { cache_read_tokens: 1920 }), { responseModel: 'gpt-4o-2024-08-06' }],
     [
@@ -79,7 +80,7 @@ describe('plain answers', () => {
     expect(seen).toEqual(Buffer.from(bytes))
   })
 
-  it.each<[what: string, body: string, status: number, expected: ReadUsage]>([
+  it.each<[what: string, body: string, status: number, expected: Reading]>([
     ['a proxy’s page', '<html>Bad Gateway</html>', 502, { ...nothing(false), errorType: 'http_502' }],
     ['an empty error', '', 503, { ...nothing(false), errorType: 'http_503' }],
     [
@@ -111,7 +112,7 @@ describe('plain answers', () => {
   })
 })
 
-function nothing(isComplete: boolean): ReadUsage {
+function nothing(isComplete: boolean): Reading {
   return { isComplete, isStreamed: false, outputText: '' }
 }
 
@@ -160,7 +161,7 @@ const TWINS = transcriptNames('openai-chat', '.with-usage.sse').map((name) =>
 )
 
 describe('streams', () => {
-  it.each<[name: string, quantities: Record<string, number> | undefined, rest: Partial<ReadUsage>]>([
+  it.each<[name: string, quantities: Record<string, number> | undefined, rest: Partial<Reading>]>([
     [
       'stream.with-usage',
       counts(24, 17),

@@ -1,4 +1,5 @@
-import { type SseEvent, SseParser } from './framing/sse.ts'
+import { latin1, type SseEvent, SseParser } from './framing/sse.ts'
+import { OutputText } from './output-text.ts'
 import {
   BoundedText,
   countAt,
@@ -41,7 +42,8 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
   let serviceTier: string | undefined
   let errorType: string | undefined
   let isComplete = false
-  const output = new BoundedText()
+  let answered: JsonObject | undefined
+  const output = new OutputText((data, into) => addTexts(parseJsonObject(data), into))
   const sse = new SseParser()
   const plain: Uint8Array[] = []
   let plainBytes = 0
@@ -51,20 +53,12 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
     responseId = textAt(answer, 'id') || responseId
     serviceTier = textAt(answer, 'service_tier') ?? serviceTier
     usage = objectAt(answer, 'usage') ?? usage
-    const choices = answer['choices']
-    if (!Array.isArray(choices)) return
-    for (const choice of choices) {
-      if (!isJsonObject(choice)) continue
-      const message = objectAt(choice, 'delta') ?? objectAt(choice, 'message')
-      output.add(textAt(message, 'content'))
-      output.add(textAt(message, 'refusal'))
-      if (message?.['tool_calls'] !== undefined) addToolCalls(message['tool_calls'], output)
-    }
   }
 
   /** @returns the bytes of the event that the application may see */
   const readEvent = (event: SseEvent): Uint8Array => {
     if (event.data === '') return event.raw
+    output.keep(latin1(event.raw))
     if (event.data.trim() === '[DONE]') {
       isComplete = true
       return event.raw
@@ -98,6 +92,14 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
         if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(new Uint8Array(bytes))
         return bytes
       }
+      const passing = responseModel === undefined ? undefined : sse.wholeEvents(bytes)
+      if (passing !== undefined && !isNotable(passing)) {
+        const visible = isInjected ? withoutNullUsages(passing) : passing
+        if (visible !== undefined) {
+          output.keep(passing)
+          return visible === passing ? bytes : Buffer.from(visible, 'latin1')
+        }
+      }
       const visible: Uint8Array[] = []
       for (const event of sse.push(bytes)) visible.push(readEvent(event))
       return isInjected ? joined(visible) : bytes
@@ -123,8 +125,13 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
         ...(responseId !== undefined && { responseId }),
         ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
         ...(errorType !== undefined && { errorType }),
-        outputText: output.toString(),
       }
+    },
+    outputText() {
+      if (isStreamed) return output.toString()
+      const text = new BoundedText()
+      addTexts(answered, text)
+      return text.toString()
     },
   }
 
@@ -137,6 +144,7 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
       errorType = textAt(error, 'type') ?? textAt(error, 'code') ?? `http_${status}`
       return
     }
+    answered = answer
     if (answer !== undefined) readAnswer(answer)
   }
 }
@@ -172,6 +180,30 @@ export function quantitiesOf(
 
 function addPart(quantities: Record<string, number>, meter: string, count: number | undefined): void {
   if (count !== undefined && count > 0) quantities[meter] = count
+}
+
+/**
+ * Whether an event after the first one is worth parsing: usage, the end, a failure. Inside a text of the answer
+ * the quotes would be escaped. `"usage":null` says nothing.
+ */
+function isNotable(events: string): boolean {
+  for (let at = events.indexOf('"usage"'); at !== -1; at = events.indexOf('"usage"', at + 7)) {
+    if (!events.startsWith(':null', at + 7)) return true
+  }
+  return events.includes('"error"') || events.includes('[DONE]')
+}
+
+/** Adds the texts of an answer or of one chunk. */
+function addTexts(answer: JsonObject | undefined, into: BoundedText): void {
+  const choices = answer?.['choices']
+  if (!Array.isArray(choices)) return
+  for (const choice of choices) {
+    if (!isJsonObject(choice)) continue
+    const message = objectAt(choice, 'delta') ?? objectAt(choice, 'message')
+    into.add(textAt(message, 'content'))
+    into.add(textAt(message, 'refusal'))
+    if (message?.['tool_calls'] !== undefined) addToolCalls(message['tool_calls'], into)
+  }
 }
 
 function addToolCalls(calls: unknown, output: BoundedText): void {
@@ -217,6 +249,29 @@ function withoutNullUsage(raw: Uint8Array): Uint8Array {
   const only = positions.length === 1 ? positions[0] : undefined
   if (only === undefined) return raw
   return Buffer.from(text.slice(0, only.index) + text.slice(only.index + only[0].length), 'latin1')
+}
+
+const NULL_USAGE = ',"usage":null'
+
+/**
+ * The same for whole events as they mostly come, with one such member each, behind another.
+ *
+ * @param events one character per byte
+ * @returns undefined when they come otherwise and must be looked at one by one
+ */
+function withoutNullUsages(events: string): string | undefined {
+  let visible = ''
+  let start = 0
+  let eventEnd = 0
+  for (let at = events.indexOf('"usage"'); at !== -1; at = events.indexOf('"usage"', start)) {
+    const from = at - 1
+    // A second one in the same event is somebody else's.
+    if (from < eventEnd || !events.startsWith(NULL_USAGE, from)) return undefined
+    visible += events.slice(start, from)
+    start = from + NULL_USAGE.length
+    eventEnd = events.indexOf('\n\n', start)
+  }
+  return start === 0 ? events : visible + events.slice(start)
 }
 
 function joined(parts: readonly Uint8Array[]): Uint8Array {

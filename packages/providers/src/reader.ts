@@ -15,8 +15,6 @@ export interface ReadUsage {
   readonly mismatch?: string
   /** The provider's name for a failure. */
   readonly errorType?: string
-  /** Text of the answer as far as it came, for estimating; bounded, and never leaves the process. */
-  readonly outputText: string
 }
 
 /** The request as the application sends it. */
@@ -46,6 +44,8 @@ export interface UsageReader {
   /** The body has ended. @returns bytes that were held back */
   end(): Uint8Array
   result(): ReadUsage
+  /** Text of the answer as far as it came, for estimating; bounded, and never leaves the process. */
+  outputText(): string
 }
 
 /** A wire format: makes a reader for one exchange. */

@@ -24,10 +24,13 @@ export interface Answer {
   readonly cuts?: readonly number[]
 }
 
+/** What was read, with the text for an estimate. */
+export type Reading = ReadUsage & { readonly outputText: string }
+
 /** What the application saw and what was read. */
 export interface Exchange {
   readonly seen: Buffer
-  readonly result: ReadUsage
+  readonly result: Reading
 }
 
 /**
@@ -53,7 +56,7 @@ export function exchange(
   const seen: Uint8Array[] = []
   for (const chunk of chunksOf(bytes, cuts)) seen.push(new Uint8Array(reader.push(chunk)))
   seen.push(new Uint8Array(reader.end()))
-  return { seen: Buffer.concat(seen), result: reader.result() }
+  return { seen: Buffer.concat(seen), result: { ...reader.result(), outputText: reader.outputText() } }
 }
 
 /** An exchange as one text: thousands of them are compared sooner so than as objects. */

@@ -1,4 +1,4 @@
-import { type UsageEvent, type UsageEventJson, usageEventToJson } from './usage-event.ts'
+import type { UsageEvent, UsageEventJson } from './usage-event.ts'
 
 /**
  * Usage events as span attributes, and spans as usage events.
@@ -67,6 +67,11 @@ const TOKEN_FIELDS = {
   reasoning_tokens: ['gen_ai.usage.reasoning.output_tokens'],
 } as const satisfies Partial<Record<keyof UsageEventJson, readonly string[]>>
 
+/** Where each token count of an event is written. */
+const TOKEN_ATTRIBUTES: ReadonlyMap<string, string> = new Map(
+  entriesOf(TOKEN_FIELDS).map(([field, [name = field]]) => [field, name]),
+)
+
 /** Meters that the conventions name too. */
 const METER_FIELDS: Readonly<Record<string, readonly string[]>> = {
   audio_input_tokens: ['gen_ai.usage.audio.input_tokens'],
@@ -91,7 +96,6 @@ const NOT_BILLED: ReadonlySet<string> = new Set([
 
 /** The event as span attributes; `usageEventJsonFromSpan` reads the same event back. */
 export function usageEventToAttributes(event: UsageEvent): Record<string, string | number | boolean> {
-  const json = usageEventToJson(event)
   const attributes: Record<string, string | number | boolean> = {
     'tokentally.event_id': event.eventId,
     'tokentally.ts': new Date(event.tsMs).toISOString(),
@@ -99,17 +103,35 @@ export function usageEventToAttributes(event: UsageEvent): Record<string, string
     'tokentally.estimated': event.estimated,
     'gen_ai.request.stream': event.streamed,
   }
-  for (const [field, [name]] of entriesOf(TEXT_FIELDS)) set(attributes, name, json[field])
-  for (const [field, [name]] of entriesOf(TOKEN_FIELDS)) set(attributes, name, json[field])
-  for (const [meter, quantity] of Object.entries(json.meters ?? {}))
-    attributes[METER_PREFIX + meter] = quantity
-  for (const [tag, value] of Object.entries(json.tags ?? {})) attributes[TAG_PREFIX + tag] = value
-  set(attributes, 'tokentally.latency_ms', json.latency_ms)
-  set(attributes, 'tokentally.time_to_first_token_ms', json.time_to_first_token_ms)
-  set(attributes, 'tokentally.attempt', json.attempt)
-  set(attributes, 'tokentally.trace_id', json.trace_id)
-  set(attributes, 'tokentally.span_id', json.span_id)
-  if (json.host !== undefined) attributes['tokentally.host'] = JSON.stringify(json.host)
+  set(attributes, TEXT_FIELDS.customer_id[0], event.customer)
+  set(attributes, TEXT_FIELDS.user_id[0], event.user)
+  set(attributes, TEXT_FIELDS.team_id[0], event.team)
+  set(attributes, TEXT_FIELDS.project_id[0], event.project)
+  set(attributes, TEXT_FIELDS.business_unit[0], event.businessUnit)
+  set(attributes, TEXT_FIELDS.cost_center[0], event.costCenter)
+  set(attributes, TEXT_FIELDS.feature[0], event.feature)
+  set(attributes, TEXT_FIELDS.conversation_id[0], event.conversation)
+  set(attributes, TEXT_FIELDS.agent[0], event.agent)
+  set(attributes, TEXT_FIELDS.environment[0], event.environment)
+  set(attributes, TEXT_FIELDS.provider[0], event.provider)
+  set(attributes, TEXT_FIELDS.model[0], event.model)
+  set(attributes, TEXT_FIELDS.response_model[0], event.responseModel)
+  set(attributes, TEXT_FIELDS.operation[0], event.operation)
+  set(attributes, TEXT_FIELDS.service_tier[0], event.serviceTier)
+  set(attributes, TEXT_FIELDS.region[0], event.region)
+  set(attributes, TEXT_FIELDS.provider_request_id[0], event.providerRequestId)
+  set(attributes, TEXT_FIELDS.prompt_hash[0], event.promptHash)
+  set(attributes, TEXT_FIELDS.call_id[0], event.callId)
+  for (const meter in event.quantities) {
+    attributes[TOKEN_ATTRIBUTES.get(meter) ?? METER_PREFIX + meter] = event.quantities[meter] ?? 0
+  }
+  for (const tag in event.tags) attributes[TAG_PREFIX + tag] = event.tags[tag] ?? ''
+  set(attributes, 'tokentally.latency_ms', event.latencyMs)
+  set(attributes, 'tokentally.time_to_first_token_ms', event.timeToFirstTokenMs)
+  set(attributes, 'tokentally.attempt', event.attempt)
+  set(attributes, 'tokentally.trace_id', event.traceId)
+  set(attributes, 'tokentally.span_id', event.spanId)
+  if (event.host !== undefined) attributes['tokentally.host'] = JSON.stringify(event.host)
   if (event.timeToFirstTokenMs !== undefined) {
     attributes['gen_ai.response.time_to_first_chunk'] = event.timeToFirstTokenMs / 1000
   }
@@ -256,10 +278,10 @@ function parsedOrText(text: string): unknown {
 
 function set(
   attributes: Record<string, string | number | boolean>,
-  name: string | undefined,
+  name: string,
   value: string | number | boolean | undefined,
 ): void {
-  if (name !== undefined && value !== undefined) attributes[name] = value
+  if (value !== undefined) attributes[name] = value
 }
 
 function entriesOf<Fields extends Readonly<Record<string, readonly string[]>>>(

@@ -47,11 +47,15 @@ describe('delivery', () => {
   let refuses: (ids: readonly string[]) => boolean
   const received: string[] = []
   const errors: string[] = []
+  const compressed: boolean[] = []
   const server = createServer((request, response) => {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
-      const body = requestSchema.parse(JSON.parse(gunzipSync(Buffer.concat(chunks)).toString()))
+      const sent = Buffer.concat(chunks)
+      const isCompressed = request.headers['content-encoding'] === 'gzip'
+      compressed.push(isCompressed)
+      const body = requestSchema.parse(JSON.parse((isCompressed ? gunzipSync(sent) : sent).toString()))
       const ids = body.resourceSpans[0]?.scopeSpans[0]?.spans.map(
         ({ attributes }) =>
           attributes.find(({ key }) => key === 'tokentally.event_id')?.value.stringValue ?? '',
@@ -67,6 +71,7 @@ describe('delivery', () => {
     directory = mkdtempSync(join(tmpdir(), 'tokentally-'))
     received.length = 0
     errors.length = 0
+    compressed.length = 0
     answers = [{ status: 200 }]
     refuses = () => false
     if (!server.listening) await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -81,8 +86,8 @@ describe('delivery', () => {
   const onError = (error: unknown) => errors.push(error instanceof Error ? error.message : String(error))
   const spoolAt = (path: string, name = 'test', bytesMax = 1e9) =>
     new Spool({ directory: path, bytesMax, name, onError })
-  const deliver = (spool: Spool) =>
-    new Delivery({ url, apiKey: 'key', spool, fetch, random: () => 0, version: '0', onError })
+  const deliver = (spool: Spool, to = url) =>
+    new Delivery({ url: to, apiKey: 'key', spool, fetch, random: () => 0, version: '0', onError })
 
   it('carries every event to the service and forgets it then', async () => {
     const spool = spoolAt(directory)
@@ -92,6 +97,21 @@ describe('delivery', () => {
     expect(received).toEqual(Array.from({ length: 1_200 }, (_, index) => `e${index}`))
     await delivery.stop(0)
     spool.close()
+  })
+
+  it('compresses what goes over a network', async () => {
+    // Not spelled as the loopback interface, which it reaches all the same.
+    const elsewhere = url.replace('127.0.0.1', '0.0.0.0')
+    for (const to of [url, elsewhere]) {
+      const spool = spoolAt(directory)
+      const delivery = deliver(spool, to)
+      spool.append(event(to))
+      expect(await delivery.flush(10_000)).toBe(0)
+      await delivery.stop(0)
+      spool.close()
+    }
+    expect(received).toEqual([url, elsewhere])
+    expect(compressed).toEqual([false, true])
   })
 
   it('tries again while the service answers 500 or 503, and loses nothing', async () => {

@@ -1,23 +1,27 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { gzipSync } from 'node:zlib'
+import { promisify } from 'node:util'
+import { gzip } from 'node:zlib'
 import type { Spool, SpooledBatch } from '../spool/spool.ts'
 import type { SpooledEvent } from '../spool/spool-file.ts'
-import { otlpRequest, unreadable } from './otlp-request.ts'
+import { otlpRequest } from './otlp-request.ts'
 
 /**
- * Carries the spool to the service. States: idle (nothing waits); gathering (up to `GATHER_MS`, or at once
- * when a full batch waits); sending; backing off (after a failure: waits that double from 250 ms to 30 s, each
+ * Carries the spool to the service. States: idle (nothing waits); gathering (`GATHER_MS`, or until a
+ * full batch waits); sending; backing off (after a failure: waits that double from 250 ms to 30 s, each
  * a random part of the full wait, and never less than the service's `Retry-After`). An event leaves the spool
  * when the service has acknowledged it, or has refused it alone for good.
  */
 
 const BATCH_EVENTS_MAX = 500
-const GATHER_MS = 250
+const GATHER_MS = 1_000
 const FIRST_WAIT_MS = 250
 const LONGEST_WAIT_MS = 30_000
 const REQUEST_TIMEOUT_MS = 15_000
 /** Waits on a refused key are long: only a person can mend it. */
 const REFUSED_WAIT_MS = 30_000
+
+const LOOPBACK_HOST = /^(localhost|127(\.\d+){3}|\[::1\])$/
+const compressed = promisify(gzip)
 
 export interface DeliveryOptions {
   readonly url: string
@@ -41,9 +45,12 @@ export class Delivery {
   #running: Promise<void> | undefined
   #isUrgent: PromiseWithResolvers<void> = Promise.withResolvers()
   #failures = 0
+  #isFlushing = false
+  readonly #isLocal: boolean
 
   constructor(options: DeliveryOptions) {
     this.#options = options
+    this.#isLocal = LOOPBACK_HOST.test(URL.parse(options.url)?.hostname ?? '')
     options.spool.onAppended = () => this.#wake(false)
     if (options.spool.waiting > 0) this.#wake(false)
   }
@@ -55,11 +62,13 @@ export class Delivery {
    */
   async flush(timeoutMs: number): Promise<number> {
     const deadline = AbortSignal.timeout(timeoutMs)
+    this.#isFlushing = true
     while (this.#options.spool.waiting > 0 && !deadline.aborted && !this.#stop.signal.aborted) {
       // While the service is away, flushing does not press it: the waits stay.
       this.#wake(this.#failures === 0)
       await Promise.race([this.#running, aborted(deadline)])
     }
+    this.#isFlushing = false
     return this.#options.spool.waiting
   }
 
@@ -83,26 +92,18 @@ export class Delivery {
       })
   }
 
-  /** One gathering and everything that waits then, or one failure. */
+  /** One gathering and every full batch that waits then, all of it for a flush; or one failure. */
   async #run(): Promise<void> {
     await this.#pause(this.#failures === 0 ? GATHER_MS : this.#backOffMs())
     while (!this.#stop.signal.aborted) {
       const batch = this.#options.spool.next(BATCH_EVENTS_MAX)
       if (batch === undefined) return
-      const sendable = batch.events.filter((event) => this.#isSendable(batch, event))
-      if (sendable.length > 0 && !(await this.#deliver(batch, sendable))) return
+      if (!(await this.#deliver(batch, batch.events))) return
       batch.acknowledge()
       this.#failures = 0
+      // Few are left: they gather again, instead of going one by one. A flush goes on.
+      if (!this.#isFlushing && this.#options.spool.waiting < BATCH_EVENTS_MAX) return
     }
-  }
-
-  /** An event that no service could understand must not hold up the others, nor vanish. */
-  #isSendable(batch: SpooledBatch, event: SpooledEvent): boolean {
-    const reason = unreadable(event)
-    if (reason === undefined) return true
-    batch.setAside(event, reason)
-    this.#options.onError(new Error(`a usage event was set aside: ${reason}`))
-    return false
   }
 
   /** @returns whether all events are settled: delivered, or set aside */
@@ -132,14 +133,19 @@ export class Delivery {
   async #send(events: readonly SpooledEvent[]): Promise<Answer> {
     const { url, apiKey, fetch, version, onError } = this.#options
     try {
+      const body = otlpRequest(
+        events.map((event) => event.span),
+        version,
+      )
       const response = await fetch(`${url}/v1/traces`, {
         method: 'POST',
         headers: {
           authorization: `Bearer ${apiKey}`,
           'content-type': 'application/json',
-          'content-encoding': 'gzip',
+          ...(this.#isLocal ? {} : { 'content-encoding': 'gzip' }),
         },
-        body: gzipSync(otlpRequest(events, version), { level: 1 }),
+        // Off the main thread; and not at all where there is no network to spare.
+        body: this.#isLocal ? body : await compressed(body, { level: 1 }),
         signal: AbortSignal.any([this.#stop.signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]),
       })
       const text = await response.text()

@@ -1,59 +1,31 @@
-import { parseUsageEvent, type UsageEvent, usageEventToAttributes } from '@tokentally/core'
-import type { SpooledEvent } from '../spool/spool-file.ts'
+import { type UsageEvent, usageEventToAttributes } from '@tokentally/core'
 
-/** An OTLP attribute in the JSON encoding (OTLP specification 1.x, "JSON Protobuf Encoding"). */
-interface KeyValue {
-  readonly key: string
-  readonly value: Readonly<Record<string, string | number | boolean>>
+/**
+ * An export request of JSON-encoded spans. The service reads the events from their attributes; any
+ * OpenTelemetry Collector in between sees ordinary GenAI spans.
+ *
+ * @param spans as `spanJson` makes them
+ */
+export function otlpRequest(spans: readonly string[], version: string): string {
+  const resource = `{"attributes":${attributesJson({ 'service.name': 'tokentally-meter' })}}`
+  const scope = JSON.stringify({ name: '@tokentally/meter', version })
+  return `{"resourceSpans":[{"resource":${resource},"scopeSpans":[{"scope":${scope},"spans":[${spans.join(',')}]}]}]}`
 }
 
 /**
- * An export request of one span per event, JSON-encoded. The service reads the event from the attributes; any
- * OpenTelemetry Collector in between sees ordinary GenAI spans.
+ * The event as a JSON-encoded span. Written as text at once: it is made for each event while the application
+ * waits for its answer.
  */
-export function otlpRequest(events: readonly SpooledEvent[], version: string): string {
-  const spans = events.flatMap((spooled) => {
-    const parsed = read(spooled)
-    return parsed.ok ? [spanOf(parsed.event)] : []
-  })
-  return JSON.stringify({
-    resourceSpans: [
-      {
-        resource: { attributes: attributesOf({ 'service.name': 'tokentally-meter' }) },
-        scopeSpans: [{ scope: { name: '@tokentally/meter', version }, spans }],
-      },
-    ],
-  })
-}
-
-/** Why an event cannot be sent; undefined when it can. */
-export function unreadable(spooled: SpooledEvent): string | undefined {
-  const parsed = read(spooled)
-  return parsed.ok ? undefined : parsed.issues.map(({ path, message }) => `${path} ${message}`).join('; ')
-}
-
-function read({ json }: SpooledEvent) {
-  return parseUsageEvent(JSON.parse(json), RECEIPT)
-}
-
-/** Times are the service's to judge. */
-const RECEIPT = { nowMs: Number.MAX_SAFE_INTEGER, newEventId: () => '' }
-
-function spanOf(event: UsageEvent) {
+export function spanJson(event: UsageEvent): string {
   const startNanos = BigInt(event.tsMs) * 1_000_000n
   const endNanos = startNanos + BigInt(Math.round((event.latencyMs ?? 0) * 1_000_000))
   const ids = hexOf(event.eventId)
-  return {
-    traceId: event.traceId ?? ids.padStart(32, '0').slice(-32),
-    spanId: event.spanId ?? ids.slice(-16).padStart(16, '1'),
-    name: `${event.operation} ${event.model ?? ''}`.trim(),
-    // SPAN_KIND_CLIENT
-    kind: 3,
-    startTimeUnixNano: startNanos.toString(),
-    endTimeUnixNano: endNanos.toString(),
-    attributes: attributesOf(usageEventToAttributes(event)),
-    status: event.status === 'error' ? { code: 2 } : {},
-  }
+  const traceId = event.traceId ?? ids.padStart(32, '0').slice(-32)
+  const spanId = event.spanId ?? ids.slice(-16).padStart(16, '1')
+  const name = JSON.stringify(`${event.operation} ${event.model ?? ''}`.trim())
+  const status = event.status === 'error' ? '{"code":2}' : '{}'
+  // SPAN_KIND_CLIENT is 3.
+  return `{"traceId":"${traceId}","spanId":"${spanId}","name":${name},"kind":3,"startTimeUnixNano":"${startNanos}","endTimeUnixNano":"${endNanos}","attributes":${attributesJson(usageEventToAttributes(event))},"status":${status}}`
 }
 
 /** Span ids for events without any: the digits of the event id, which is random enough. */
@@ -62,12 +34,19 @@ function hexOf(eventId: string): string {
   return hex.length >= 16 ? hex : Buffer.from(eventId).toString('hex').slice(0, 32)
 }
 
-function attributesOf(attributes: Readonly<Record<string, string | number | boolean>>): KeyValue[] {
-  return Object.entries(attributes).map(([key, value]) => ({ key, value: anyValue(value) }))
+/** Attributes in OTLP's JSON encoding (OTLP specification 1.x, "JSON Protobuf Encoding"). */
+function attributesJson(attributes: Readonly<Record<string, string | number | boolean>>): string {
+  let json = ''
+  for (const key in attributes) {
+    const value = attributes[key]
+    if (value === undefined) continue
+    json += `${json === '' ? '[' : ','}{"key":${JSON.stringify(key)},"value":${anyValueJson(value)}}`
+  }
+  return json === '' ? '[]' : `${json}]`
 }
 
-function anyValue(value: string | number | boolean): KeyValue['value'] {
-  if (typeof value === 'string') return { stringValue: value }
-  if (typeof value === 'boolean') return { boolValue: value }
-  return Number.isSafeInteger(value) ? { intValue: String(value) } : { doubleValue: value }
+function anyValueJson(value: string | number | boolean): string {
+  if (typeof value === 'string') return `{"stringValue":${JSON.stringify(value)}}`
+  if (typeof value === 'boolean') return `{"boolValue":${value}}`
+  return Number.isSafeInteger(value) ? `{"intValue":"${value}"}` : `{"doubleValue":${value}}`
 }

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { isCorrupt, isOwnedByAnother, SpoolFile } from './spool-file.ts'
 
@@ -41,7 +42,7 @@ describe('the spool file', () => {
     expect(isOwnedByAnother(lockError)).toBe(true)
     const ids = printed.split('\n').slice(0, -1)
     const spool = new SpoolFile(path)
-    const kept = new Set(spool.oldest(1_000_000).map((event) => event.json))
+    const kept = new Set(spool.oldest(1_000_000).map((event) => event.span))
     spool.close()
     expect(ids.length).toBeGreaterThan(1_000)
     expect(ids.filter((id) => !kept.has(id))).toEqual([])
@@ -50,17 +51,74 @@ describe('the spool file', () => {
   it('forgets acknowledged events only, and keeps refused ones apart', () => {
     const path = join(directory, 'a.sqlite')
     const spool = new SpoolFile(path)
-    for (const json of ['one', 'two', 'three']) spool.append(json)
+    for (const span of ['one', 'two', 'three']) spool.append(span)
     const [one, two] = spool.oldest(2)
     if (one === undefined || two === undefined) throw new Error('expected two events')
-    spool.acknowledge([one])
     spool.setAside(two, 'bad model')
-    expect([spool.events, spool.bytes, spool.refused]).toEqual([1, 5, 1])
+    spool.acknowledge([one, two])
+    expect([spool.events, spool.bytes, spool.refused]).toEqual([1, 'three\n'.length, 1])
     spool.close()
     const again = new SpoolFile(path)
-    expect(again.oldest(9).map((event) => event.json)).toEqual(['three'])
+    expect(again.oldest(9).map((event) => event.span)).toEqual(['three'])
     expect([again.events, again.refused]).toEqual([1, 1])
     again.closeAndDelete()
+    expect(readdirSync(directory)).toEqual([])
+  })
+
+  it('takes a line away that a death cut off', () => {
+    const path = join(directory, 'a.sqlite')
+    writeFileSync(join(directory, 'a.log'), 'whole\nhalf of a li')
+    const spool = new SpoolFile(path)
+    spool.append('next')
+    expect(spool.oldest(9).map((event) => event.span)).toEqual(['whole', 'next'])
+    spool.close()
+  })
+
+  it('delivers all again when a death came between making the log shorter and noting it', () => {
+    const path = join(directory, 'a.sqlite')
+    const spool = new SpoolFile(path)
+    for (const span of ['one', 'two', 'three']) spool.append(span)
+    spool.acknowledge(spool.oldest(2))
+    spool.close()
+    writeFileSync(join(directory, 'a.log'), 'three\n')
+    const again = new SpoolFile(path)
+    expect(again.oldest(9).map((event) => event.span)).toEqual(['three'])
+    again.close()
+  })
+
+  it('is a queue, whatever is appended, acknowledged and reopened', () => {
+    const text = fc.oneof(fc.string(), fc.constantFrom('é🙂', 'x'.repeat(3_000_000)))
+    const step = fc.oneof(
+      fc.record({ append: text.map((span) => JSON.stringify(span)) }),
+      fc.record({ take: fc.integer({ min: 1, max: 5 }) }),
+      fc.record({ reopen: fc.constant(true) }),
+    )
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+        const path = join(mkdtempSync(join(directory, 'run-')), 'a.sqlite')
+        let spool = new SpoolFile(path)
+        const expected: string[] = []
+        for (const one of steps) {
+          if ('append' in one) {
+            spool.append(one.append)
+            expected.push(one.append)
+          } else if ('take' in one) {
+            const taken = spool.oldest(one.take)
+            const spans = taken.map((event) => event.span)
+            expect(spans).toEqual(expected.splice(0, taken.length))
+            expect(taken.length > 0 || expected.length === 0).toBe(true)
+            spool.acknowledge(taken)
+          } else {
+            spool.close()
+            spool = new SpoolFile(path)
+          }
+          expect(spool.events).toBe(expected.length)
+          expect(spool.bytes).toBe(expected.reduce((sum, span) => sum + Buffer.byteLength(span) + 1, 0))
+        }
+        spool.closeAndDelete()
+      }),
+      { numRuns: 60 },
+    )
   })
 
   it('tells a damaged file from a locked one', () => {

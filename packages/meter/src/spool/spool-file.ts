@@ -1,30 +1,34 @@
 import { rmSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { EventLog } from './event-log.ts'
 
-/** An event at rest: its place in the file and its JSON text (`usageEventToJson`). */
+/** An event at rest: its span as JSON text (`spanJson`), and where it ends in its log. */
 export interface SpooledEvent {
-  readonly seq: number
-  readonly json: string
+  readonly span: string
+  readonly end: number
 }
 
+/** The log is made shorter when this much of it is delivered, and more than is not. */
+const FORGET_BYTES = 8 * 1024 * 1024
+
 /**
- * One SQLite file of events that wait for delivery, owned by one process. The owner holds SQLite's exclusive
- * lock, which the operating system releases when the process dies, however it dies: a file that can be opened
- * has no living owner.
+ * Events that wait for delivery, owned by one process: a log that they are appended to, and beside it a small
+ * SQLite file that says how far the log is delivered and keeps refused events apart. The owner holds SQLite's
+ * exclusive lock, which the operating system releases when the process dies, however it dies: a file that can
+ * be opened has no living owner.
  *
- * WAL with `synchronous=NORMAL`: what was appended survives the death of the process. A power failure can
- * take the last moments with it.
+ * The log and what is said about it can only disagree in one way, when the process dies between making the
+ * log shorter and noting it: then the note lies behind the log's end, and everything in the log waits.
+ * Wherever a death comes, events are delivered again rather than lost; the service counts them once.
  */
 export class SpoolFile {
   readonly path: string
   readonly #database: DatabaseSync
-  readonly #insert: StatementSync
-  readonly #oldest: StatementSync
-  readonly #delete: StatementSync
+  readonly #log: EventLog
+  readonly #noteDelivered: StatementSync
   readonly #setAside: StatementSync
-  readonly #totals: StatementSync
   #events: number
-  #bytes: number
+  #delivered: number
 
   /** @throws the error of node:sqlite: see `isOwnedByAnother` and `isCorrupt` */
   constructor(path: string) {
@@ -36,21 +40,17 @@ export class SpoolFile {
         pragma journal_mode = wal;
         pragma synchronous = normal;
         begin immediate;
-        create table if not exists events (seq integer primary key autoincrement, json text not null);
-        create table if not exists refused (seq integer primary key, json text not null, reason text not null);
+        create table if not exists progress (id integer primary key check (id = 1), delivered integer not null);
+        create table if not exists refused (span text primary key, reason text not null) without rowid;
         commit`)
-      this.#insert = database.prepare('insert into events (json) values (?)')
-      this.#oldest = database.prepare('select seq, json from events order by seq limit ?')
-      this.#delete = database.prepare('delete from events where seq = ?')
-      this.#setAside = database.prepare(
-        'insert into refused (seq, json, reason) select seq, json, ? from events where seq = ?',
+      this.#noteDelivered = database.prepare(
+        'insert into progress values (1, ?) on conflict (id) do update set delivered = excluded.delivered',
       )
-      this.#totals = database.prepare(
-        'select count(*) as events, coalesce(sum(octet_length(json)), 0) as bytes from events',
-      )
-      const totals = this.#totals.get()
-      this.#events = Number(totals?.['events'] ?? 0)
-      this.#bytes = Number(totals?.['bytes'] ?? 0)
+      this.#setAside = database.prepare('insert or replace into refused (span, reason) values (?, ?)')
+      const delivered = Number(database.prepare('select delivered from progress').get()?.['delivered'] ?? 0)
+      this.#log = new EventLog(logOf(path))
+      this.#delivered = delivered > this.#log.size ? 0 : delivered
+      this.#events = this.#log.count(this.#delivered)
     } catch (error) {
       database.close()
       throw error
@@ -63,38 +63,39 @@ export class SpoolFile {
     return this.#events
   }
 
-  /** Bytes of JSON that wait; the file is somewhat larger. */
+  /** Bytes that wait; the files are larger by what is delivered and not yet taken away. */
   get bytes(): number {
-    return this.#bytes
+    return this.#log.size - this.#delivered
   }
 
-  /** Returns once the event would survive the death of the process. */
-  append(json: string): void {
-    this.#insert.run(json)
+  /** Returns once the event would survive the death of the process. @throws when the disk does not take it */
+  append(span: string): void {
+    this.#log.append(span)
     this.#events += 1
-    this.#bytes += Buffer.byteLength(json)
   }
 
   /** The oldest waiting events; they stay until `acknowledge`. */
   oldest(limit: number): readonly SpooledEvent[] {
-    return this.#oldest.all(limit).map((row) => ({ seq: Number(row['seq']), json: String(row['json']) }))
+    return this.#log.read(this.#delivered, limit).map(({ text, end }) => ({ span: text, end }))
   }
 
-  /** Forgets delivered events, all or none. */
+  /** Forgets the events that `oldest` gave. */
   acknowledge(events: readonly SpooledEvent[]): void {
-    this.#inTransaction(() => {
-      for (const event of events) this.#delete.run(event.seq)
-    })
-    this.#forget(events)
+    const last = events.at(-1)
+    if (last === undefined) return
+    this.#delivered = last.end
+    this.#events -= events.length
+    const isAll = this.#delivered === this.#log.size
+    if (isAll || (this.#delivered >= FORGET_BYTES && this.#delivered > this.bytes)) {
+      this.#log.forget(this.#delivered)
+      this.#delivered = 0
+    }
+    this.#noteDelivered.run(this.#delivered)
   }
 
-  /** Keeps an event that the service refused for good apart, so that it cannot block the others. */
+  /** Keeps an event that the service refused for good where it can be looked at. */
   setAside(event: SpooledEvent, reason: string): void {
-    this.#inTransaction(() => {
-      this.#setAside.run(reason, event.seq)
-      this.#delete.run(event.seq)
-    })
-    this.#forget([event])
+    this.#setAside.run(event.span, reason)
   }
 
   /** How many events were set aside in this file. */
@@ -103,31 +104,22 @@ export class SpoolFile {
   }
 
   close(): void {
+    this.#log.close()
     this.#database.close()
   }
 
-  /** Deletes the file. While the lock is still held, so that nobody can adopt it in between. */
+  /** Deletes the files. While the lock is still held, so that nobody can adopt them in between. */
   closeAndDelete(): void {
+    this.#log.close()
+    rmSync(logOf(this.path), { force: true })
     rmSync(this.path, { force: true })
     this.#database.close()
     rmSync(`${this.path}-wal`, { force: true })
   }
+}
 
-  #forget(events: readonly SpooledEvent[]): void {
-    this.#events -= events.length
-    for (const event of events) this.#bytes -= Buffer.byteLength(event.json)
-  }
-
-  #inTransaction(work: () => void): void {
-    this.#database.exec('begin immediate')
-    try {
-      work()
-      this.#database.exec('commit')
-    } catch (error) {
-      this.#database.exec('rollback')
-      throw error
-    }
-  }
+function logOf(path: string): string {
+  return `${path.replace(/\.sqlite$/, '')}.log`
 }
 
 /** True when a living process owns the file (SQLITE_BUSY). */

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
-import { type UsageEvent, usageEventToJson } from '@tokentally/core'
+import type { UsageEvent } from '@tokentally/core'
+import { spanJson } from '../deliver/otlp-request.ts'
 import type { EventSink } from '../event-sink.ts'
 import { isCorrupt, isOwnedByAnother, type SpooledEvent, SpoolFile } from './spool-file.ts'
 
@@ -27,9 +28,9 @@ export interface SpoolOptions {
 /** Events taken for delivery; they stay in the spool until they are acknowledged. */
 export interface SpooledBatch {
   readonly events: readonly SpooledEvent[]
-  /** All that were not set aside were delivered. */
+  /** All were delivered or set aside. */
   acknowledge(): void
-  /** The service refuses this one for good; it is set aside and blocks the others no longer. */
+  /** The service refuses this one for good; a copy is kept apart from those that wait. */
   setAside(event: SpooledEvent, reason: string): void
 }
 
@@ -37,8 +38,7 @@ export class Spool implements EventSink {
   readonly #options: SpoolOptions
   readonly #own: SpoolFile | undefined
   readonly #orphans: SpoolFile[] = []
-  #memory: SpooledEvent[] = []
-  #memorySeq = 0
+  readonly #memory: SpooledEvent[] = []
   #dropped = 0
   #isClosed = false
   onAppended: () => void = () => undefined
@@ -65,7 +65,7 @@ export class Spool implements EventSink {
 
   append(event: UsageEvent): void {
     try {
-      this.#append(JSON.stringify(usageEventToJson(event)))
+      this.#append(spanJson(event))
       this.onAppended()
     } catch (error) {
       this.#options.onError(error)
@@ -80,23 +80,15 @@ export class Spool implements EventSink {
         this.#release(file)
         continue
       }
-      const aside = new Set<SpooledEvent>()
       return {
         events,
-        acknowledge: () => file.acknowledge(events.filter((event) => !aside.has(event))),
-        setAside: (event, reason) => {
-          aside.add(event)
-          file.setAside(event, reason)
-        },
+        acknowledge: () => file.acknowledge(events),
+        setAside: (event, reason) => file.setAside(event, reason),
       }
     }
     if (this.#memory.length === 0) return undefined
     const events = this.#memory.slice(0, limit)
-    const forget = (gone: readonly SpooledEvent[]) => {
-      const seqs = new Set(gone.map((event) => event.seq))
-      this.#memory = this.#memory.filter((event) => !seqs.has(event.seq))
-    }
-    return { events, acknowledge: () => forget(events), setAside: (event) => forget([event]) }
+    return { events, acknowledge: () => this.#memory.splice(0, events.length), setAside: () => undefined }
   }
 
   close(): void {
@@ -108,7 +100,7 @@ export class Spool implements EventSink {
     else this.#own.close()
   }
 
-  #append(json: string): void {
+  #append(span: string): void {
     const file = this.#isClosed ? undefined : this.#own
     if (
       file === undefined ? this.#memory.length >= MEMORY_EVENTS_MAX : file.bytes >= this.#options.bytesMax
@@ -123,14 +115,14 @@ export class Spool implements EventSink {
       return
     }
     if (file === undefined) {
-      this.#memory.push({ seq: this.#memorySeq++, json })
+      this.#memory.push({ span, end: 0 })
       return
     }
     try {
-      file.append(json)
+      file.append(span)
     } catch (error) {
       this.#options.onError(error)
-      this.#memory.push({ seq: this.#memorySeq++, json })
+      this.#memory.push({ span, end: 0 })
     }
   }
 
@@ -159,9 +151,19 @@ export class Spool implements EventSink {
         this.#orphans.push(new SpoolFile(path))
       } catch (error) {
         if (isOwnedByAnother(error)) continue
-        if (isCorrupt(error)) renameSync(path, `${path}.corrupt`)
         onError(new Error(`the spool file ${path} cannot be read`, { cause: error }))
+        if (isCorrupt(error)) this.#adoptAnew(path)
       }
+    }
+  }
+
+  /** What is known about a log is lost, the log is not: all of it is delivered, perhaps for the second time. */
+  #adoptAnew(path: string): void {
+    try {
+      renameSync(path, `${path}.corrupt`)
+      this.#orphans.push(new SpoolFile(path))
+    } catch (error) {
+      this.#options.onError(error)
     }
   }
 

@@ -1,19 +1,18 @@
-import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
-import { createReader, type RecognizedCall } from '@tokentally/providers'
-import { type Attempt, type CallEnd, MeteredCall } from '../call.ts'
+import type { RecognizedCall } from '@tokentally/providers'
+import { Exchange } from './exchange.ts'
 import {
-  attempts,
   guarded,
   insideTap,
   mayBeRecognized,
-  recognizeSafely,
+  RETRY_COUNT,
+  recognizeOnce,
   type TapDependencies,
 } from './tap.ts'
 
 /**
  * The tap of undici's own `request`, `stream`, `pipeline` and `fetch`, and of `fetch` functions that were
  * copied before ours was there: all of them end in the `dispatch` of the process's global dispatcher, which
- * Node's undici and the npm package share. A dispatcher of the application's own is tapped by `meter(it)`.
+ * Node's undici and the npm package share. Here an answer is watched as it passes, for hardly any cost. A dispatcher of the application's own is tapped by `meter(it)`.
  *
  * Source: undici's API reference, "Dispatcher". Versions 6 and 7 call handlers by `onConnect … onComplete`,
  * 7 and 8 by `onRequestStart … onResponseEnd`; a handler is answered in the words that it speaks.
@@ -87,17 +86,23 @@ export function tapDispatcher(
   if (tapped.has(dispatcher)) return
   const original = dispatcher.dispatch
   dispatcher.dispatch = function dispatch(options, handler) {
-    const pass = () => original.call(this, options, handler)
+    const watched = insideTap.getStore()
+    if (watched !== undefined) {
+      if (watched.exchange === undefined) return original.call(this, options, handler)
+      watched.isTaken = true
+      return original.call(this, options, watching(handler, watched.exchange))
+    }
     const dependencies = dependenciesOf()
-    if (dependencies === undefined || insideTap.getStore() === true) return pass()
-    const call = guarded(dependencies, () => callOf(options, dependencies))
-    if (call === undefined) return pass()
+    const call = dependencies && guarded(dependencies, () => callOf(options, dependencies))
+    if (dependencies === undefined || call === undefined) return original.call(this, options, handler)
 
     const send = (bodyText: string | undefined, body: unknown): boolean => {
-      const exchange = guarded(dependencies, () => new Exchange(options, bodyText, call, dependencies))
-      if (exchange === undefined) return original.call(this, { ...options, body }, handler)
-      const outgoing = { ...options, body, ...exchange.rewritten }
-      return insideTap.run(true, () => original.call(this, outgoing, exchange.watching(handler)))
+      const outgoing = guarded(dependencies, () => prepare(options, bodyText, call, dependencies))
+      if (outgoing === undefined) return original.call(this, { ...options, body }, handler)
+      const { exchange, rewritten } = outgoing
+      return insideTap.run({ exchange: undefined, isTaken: true }, () =>
+        original.call(this, { ...options, body, ...rewritten }, watching(handler, exchange)),
+      )
     }
     const { body } = options
     const text = textOf(body)
@@ -115,286 +120,186 @@ export function tapDispatcher(
 function callOf(options: DispatchOptions, dependencies: TapDependencies): RecognizedCall | undefined {
   const { origin, path, method } = options
   if (!mayBeRecognized(path)) return undefined
-  return recognizeSafely(origin === undefined ? path : new URL(path, origin).href, method, dependencies)
+  return recognizeOnce(
+    `${origin === undefined ? '' : String(origin).replace(/\/$/, '')}${path}`,
+    method,
+    dependencies,
+  )
 }
 
-/** One request through a dispatcher, from its body to the end of its answer. */
-class Exchange {
-  readonly #dependencies: TapDependencies
-  readonly #metered: MeteredCall
-  readonly #attempt: Attempt
-  readonly #key: { readonly url: string; readonly body: string | undefined }
+interface Outgoing {
+  readonly exchange: Exchange
   /** What to send instead of the application's. */
   readonly rewritten: { readonly body: string; readonly headers: readonly string[] } | undefined
-  #decoder: ReturnType<typeof createGunzip> | undefined
-  #status = 0
-  #isLeft = false
-  #isOver = false
-  #bytesAfterLeaving = 0
-  #timer: NodeJS.Timeout | undefined
-  #giveUp: Abort = () => undefined
+}
 
-  constructor(
-    options: DispatchOptions,
-    bodyText: string | undefined,
-    call: RecognizedCall,
-    dependencies: TapDependencies,
-  ) {
-    this.#dependencies = dependencies
-    this.#key = { url: `${String(options.origin)}${options.path}`, body: bodyText }
-    const headers = headerPairs(options.headers)
-    const retryCount = headers.find(([name]) => name.toLowerCase() === 'x-stainless-retry-count')?.[1] ?? null
-    const reader = createReader(call, { bodyText, injectStreamUsage: dependencies.injectStreamUsage })
-    this.#attempt = attempts.next({ ...this.#key, retryCount }, dependencies.now())
-    this.#metered = new MeteredCall(dependencies, call, reader, this.#attempt)
-    if (reader.rewrittenBody !== undefined) {
-      // Nothing can be taken out of a compressed answer: it is asked for plain.
-      const kept = headers.filter(([name]) => !/^(content-length|accept-encoding)$/i.test(name))
-      this.rewritten = { body: reader.rewrittenBody, headers: kept.flat() }
-    }
-  }
+function prepare(
+  options: DispatchOptions,
+  bodyText: string | undefined,
+  call: RecognizedCall,
+  dependencies: TapDependencies,
+): Outgoing {
+  const headers = headerPairs(options.headers)
+  const retryCount = headers.find(([name]) => name.toLowerCase() === RETRY_COUNT)?.[1] ?? null
+  const url = `${String(options.origin)}${options.path}`
+  const exchange = new Exchange({ url, body: bodyText, retryCount }, call, dependencies, false)
+  const { rewrittenBody } = exchange
+  if (rewrittenBody === undefined) return { exchange, rewritten: undefined }
+  // Nothing can be taken out of a compressed answer: it is asked for plain.
+  const kept = headers.filter(([name]) => !/^(content-length|accept-encoding)$/i.test(name))
+  return { exchange, rewritten: { body: rewrittenBody, headers: kept.flat() } }
+}
 
-  /** The application's handler with us in between. */
-  watching(handler: object): object {
-    return isHandler(handler) ? this.#watching(handler) : this.#watchingLegacy(handler)
-  }
+/** The application's handler with the exchange in between. */
+function watching(handler: object, exchange: Exchange): object {
+  return isHandler(handler) ? watchingHandler(handler, exchange) : watchingLegacyHandler(handler, exchange)
+}
 
-  #watchingLegacy(handler: LegacyHandler): object {
-    let resume: () => void = () => undefined
-    const leave = (abort: Abort, reason: unknown) => {
-      this.#leave(abort, reason, (error) => handler.onError?.(error), resume)
-    }
-    return {
-      ...passedOn(handler),
-      onConnect: (abort: Abort, context?: unknown) => {
-        handler.onConnect?.((reason) => leave(abort, reason), context)
-      },
-      onHeaders: (status: number, rawHeaders: readonly unknown[], go: () => void, text?: string) => {
-        resume = go
-        this.#respond(status, () => headerPairs(rawHeaders))
-        const isWanted = handler.onHeaders?.(status, rawHeaders, go, text)
-        return this.#isLeft ? true : isWanted
-      },
-      onData: (chunk: Uint8Array) => {
-        const visible = this.#data(chunk)
-        return visible === undefined || this.#isLeft ? true : handler.onData?.(visible)
-      },
-      onComplete: (rawTrailers: unknown) => {
-        const wasLeft = this.#isLeft
-        const rest = this.#complete()
-        if (wasLeft) return
-        if (rest !== undefined) handler.onData?.(rest)
-        handler.onComplete?.(rawTrailers)
-      },
-      onError: (error: unknown) => {
-        const wasLeft = this.#isLeft
-        this.#fail()
-        if (!wasLeft) handler.onError?.(error)
-      },
-    }
-  }
-
-  #watching(handler: Handler): object {
-    let own: Controller | undefined
-    const controllerFor = (controller: Controller): Controller => {
-      own ??= this.#controller(controller, (error) => {
-        handler.onResponseError?.(controller, error)
-      })
-      return own
-    }
-    return {
-      ...passedOn(handler),
-      onRequestStart: (controller: Controller, context?: unknown) => {
-        own = undefined
-        handler.onRequestStart?.(controllerFor(controller), context)
-      },
-      onResponseStart: (controller: Controller, status: number, headers: unknown, text?: string) => {
-        this.#respond(status, () => headerPairs(headers))
-        handler.onResponseStart?.(controllerFor(controller), status, headers, text)
-      },
-      onResponseData: (controller: Controller, chunk: Uint8Array) => {
-        const visible = this.#data(chunk)
-        if (visible !== undefined && !this.#isLeft)
-          handler.onResponseData?.(controllerFor(controller), visible)
-      },
-      onResponseEnd: (controller: Controller, trailers: unknown) => {
-        const wasLeft = this.#isLeft
-        const rest = this.#complete()
-        if (wasLeft) return
-        if (rest !== undefined) handler.onResponseData?.(controllerFor(controller), rest)
-        handler.onResponseEnd?.(controllerFor(controller), trailers)
-      },
-      onResponseError: (controller: Controller, error: unknown) => {
-        const wasLeft = this.#isLeft
-        this.#fail()
-        if (!wasLeft) handler.onResponseError?.(controllerFor(controller), error)
-      },
-    }
-  }
-
-  #controller(controller: Controller, tell: (error: unknown) => void): Controller {
-    const isLeft = () => this.#isLeft
-    return {
-      get aborted() {
-        return isLeft() || controller.aborted
-      },
-      get paused() {
-        return controller.paused
-      },
-      get reason() {
-        return controller.reason
-      },
-      get rawHeaders() {
-        return controller.rawHeaders
-      },
-      get rawTrailers() {
-        return controller.rawTrailers
-      },
-      pause: () => {
-        if (!this.#isLeft) controller.pause()
-      },
-      resume: () => controller.resume(),
-      abort: (reason) => {
-        this.#leave(
-          (why) => controller.abort(why),
-          reason,
-          tell,
-          () => controller.resume(),
-        )
-      },
-    }
-  }
-
-  #respond(status: number, headers: () => readonly (readonly [string, string])[]): void {
-    if (status < 200) return
-    guarded(this.#dependencies, () => {
-      this.#status = status
-      const values = new Map(headers().map(([name, value]) => [name.toLowerCase(), value]))
-      const header = (name: string) => values.get(name) ?? null
-      if (status >= 400) attempts.failed(this.#key, this.#attempt, this.#dependencies.now())
-      this.#metered.respond(status, header)
-      this.#decoder = this.#decoderFor(header('content-encoding'))
-    })
-  }
-
-  #decoderFor(encoding: string | null): ReturnType<typeof createGunzip> | undefined {
-    const decoder = createDecoder(encoding)
-    decoder?.on('data', (chunk: Buffer) => guarded(this.#dependencies, () => this.#metered.push(chunk)))
-    return decoder
-  }
-
-  /** @returns what the application may see; undefined when that is nothing */
-  #data(chunk: Uint8Array): Uint8Array | undefined {
-    if (this.#isLeft) {
-      this.#bytesAfterLeaving += chunk.length
-      const { finishLeftStreams } = this.#dependencies
-      if (finishLeftStreams === false || this.#bytesAfterLeaving > finishLeftStreams.bytesMax) {
-        this.#abandon()
-        return undefined
+function watchingLegacyHandler(handler: LegacyHandler, exchange: Exchange): object {
+  let resume: () => void = () => undefined
+  return {
+    ...passedOn(handler),
+    onConnect(abort: Abort, context?: unknown) {
+      const leave: Abort = (reason) => {
+        if (exchange.isLeft) return
+        if (!exchange.leave({ abort, resume: () => resume() })) {
+          abort(reason)
+          return
+        }
+        handler.onError?.(reason ?? abortError())
+        resume()
       }
-    }
-    const visible = guarded(this.#dependencies, () => {
-      if (this.#decoder === undefined) return this.#metered.push(chunk)
-      this.#decoder.write(Buffer.from(chunk))
-      return chunk
-    })
-    return visible?.length === 0 ? undefined : (visible ?? chunk)
+      handler.onConnect?.(leave, context)
+    },
+    onHeaders(status: number, rawHeaders: readonly unknown[], go: () => void, text?: string) {
+      resume = go
+      respond(exchange, status, rawHeaders)
+      const isWanted = handler.onHeaders?.(status, rawHeaders, go, text)
+      return exchange.isLeft ? true : isWanted
+    },
+    onData(chunk: Uint8Array) {
+      const visible = exchange.data(chunk)
+      return visible === undefined || exchange.isLeft ? true : handler.onData?.(visible)
+    },
+    onComplete(rawTrailers: unknown) {
+      const wasLeft = exchange.isLeft
+      const rest = exchange.complete()
+      if (wasLeft) return
+      if (rest !== undefined) handler.onData?.(rest)
+      handler.onComplete?.(rawTrailers)
+    },
+    onError(error: unknown) {
+      const wasLeft = exchange.isLeft
+      exchange.fail()
+      if (!wasLeft) handler.onError?.(error)
+    },
   }
+}
 
-  /** @returns bytes that were held back from the application */
-  #complete(): Uint8Array | undefined {
-    if (this.#isOver) return undefined
-    const rest = this.#decoder === undefined ? this.#endOfBody() : undefined
-    this.#over('complete')
-    return rest !== undefined && rest.length > 0 ? rest : undefined
+function watchingHandler(handler: Handler, exchange: Exchange): object {
+  let own: Controller | undefined
+  const controllerFor = (controller: Controller): Controller => {
+    own ??= watchedController(controller, handler, exchange)
+    return own
   }
+  return {
+    ...passedOn(handler),
+    onRequestStart(controller: Controller, context?: unknown) {
+      own = undefined
+      handler.onRequestStart?.(controllerFor(controller), context)
+    },
+    onResponseStart(controller: Controller, status: number, headers: unknown, text?: string) {
+      respond(exchange, status, headers)
+      handler.onResponseStart?.(controllerFor(controller), status, headers, text)
+    },
+    onResponseData(controller: Controller, chunk: Uint8Array) {
+      const visible = exchange.data(chunk)
+      if (visible !== undefined && !exchange.isLeft)
+        handler.onResponseData?.(controllerFor(controller), visible)
+    },
+    onResponseEnd(controller: Controller, trailers: unknown) {
+      const wasLeft = exchange.isLeft
+      const rest = exchange.complete()
+      if (wasLeft) return
+      if (rest !== undefined) handler.onResponseData?.(controllerFor(controller), rest)
+      handler.onResponseEnd?.(controllerFor(controller), trailers)
+    },
+    onResponseError(controller: Controller, error: unknown) {
+      const wasLeft = exchange.isLeft
+      exchange.fail()
+      if (!wasLeft) handler.onResponseError?.(controllerFor(controller), error)
+    },
+  }
+}
 
-  #endOfBody(): Uint8Array | undefined {
-    return guarded(this.#dependencies, () => this.#metered.endOfBody())
+function watchedController(controller: Controller, handler: Handler, exchange: Exchange): Controller {
+  return {
+    get aborted() {
+      return exchange.isLeft || controller.aborted
+    },
+    get paused() {
+      return controller.paused
+    },
+    get reason() {
+      return controller.reason
+    },
+    get rawHeaders() {
+      return controller.rawHeaders
+    },
+    get rawTrailers() {
+      return controller.rawTrailers
+    },
+    pause() {
+      if (!exchange.isLeft) controller.pause()
+    },
+    resume: () => controller.resume(),
+    abort(reason) {
+      if (exchange.isLeft) return
+      if (!exchange.leave(controller)) {
+        controller.abort(reason)
+        return
+      }
+      handler.onResponseError?.(this, reason ?? abortError())
+      controller.resume()
+    },
   }
+}
 
-  #fail(): void {
-    if (this.#isOver) return
-    if (this.#status === 0) {
-      this.#isOver = true
-      attempts.failed(this.#key, this.#attempt, this.#dependencies.now())
-      this.#metered.fail()
-      return
-    }
-    if (this.#decoder === undefined) this.#endOfBody()
-    this.#over('dropped')
+function respond(exchange: Exchange, status: number, headers: unknown): void {
+  let values: ReadonlyMap<string, string> | undefined
+  const header = (name: string) => {
+    values ??= new Map(headerPairs(headers).map(([key, value]) => [key.toLowerCase(), value]))
+    return values.get(name) ?? null
   }
+  exchange.respond(status, header, true)
+}
 
-  #over(how: CallEnd): void {
-    if (this.#isOver) return
-    this.#isOver = true
-    clearTimeout(this.#timer)
-    const { onError } = this.#dependencies
-    const end = () => guarded(this.#dependencies, () => this.#metered.end(how))
-    if (this.#decoder === undefined) {
-      end()
-      return
-    }
-    // What the decoder still holds belongs to the answer; a cut one ends in an error, and is counted too.
-    this.#decoder.once('end', () => {
-      this.#endOfBody()
-      end()
-    })
-    this.#decoder.once('error', (error) => {
-      if (how === 'complete') onError(error)
-      this.#endOfBody()
-      end()
-    })
-    this.#decoder.end()
-  }
-
-  /** The application leaves: it is told what it expects, and the answer is read on for its usage. */
-  #leave(abort: Abort, reason: unknown, tell: (error: unknown) => void, resume: () => void): void {
-    if (this.#isLeft) return
-    const { finishLeftStreams } = this.#dependencies
-    const isAnswered = this.#status >= 200 && this.#status < 400
-    if (this.#isOver || !isAnswered || finishLeftStreams === false) {
-      if (isAnswered) this.#over('abandoned')
-      abort(reason)
-      return
-    }
-    this.#isLeft = true
-    this.#giveUp = abort
-    this.#timer = setTimeout(() => this.#abandon(), finishLeftStreams.timeoutMs)
-    this.#timer.unref()
-    tell(
-      reason ?? Object.assign(new Error('Request aborted'), { name: 'AbortError', code: 'UND_ERR_ABORTED' }),
-    )
-    resume()
-  }
-
-  #abandon(): void {
-    if (this.#isOver) return
-    this.#over('abandoned')
-    this.#giveUp()
-  }
+/** What undici tells a handler whose request was aborted without a reason. */
+function abortError(): Error {
+  return Object.assign(new Error('Request aborted'), { name: 'AbortError', code: 'UND_ERR_ABORTED' })
 }
 
 function isHandler(handler: object): handler is Handler {
   return 'onRequestStart' in handler
 }
 
+const PASSED_ON = [
+  'onResponseStarted',
+  'onUpgrade',
+  'onRequestUpgrade',
+  'onBodySent',
+  'onRequestSent',
+  'onInfo',
+] as const
+
 /** Methods of a handler that are no concern of ours. */
-function passedOn(handler: object): object {
-  const names = [
-    'onResponseStarted',
-    'onUpgrade',
-    'onRequestUpgrade',
-    'onBodySent',
-    'onRequestSent',
-    'onInfo',
-  ]
-  return Object.fromEntries(
-    names.flatMap((name) => {
-      const method: unknown = Reflect.get(handler, name)
-      return typeof method === 'function' ? [[name, method.bind(handler)]] : []
-    }),
-  )
+function passedOn(handler: object): Record<string, unknown> {
+  const methods: Record<string, unknown> = {}
+  for (const name of PASSED_ON) {
+    const method: unknown = Reflect.get(handler, name)
+    if (typeof method === 'function') methods[name] = method.bind(handler)
+  }
+  return methods
 }
 
 const UNSTARTED: Controller = {
@@ -470,20 +375,4 @@ function isIterable(value: object): value is Iterable<unknown> {
 
 function latin1(value: unknown): string {
   return value instanceof Uint8Array ? Buffer.from(value).toString('latin1') : String(value)
-}
-
-function createDecoder(encoding: string | null): ReturnType<typeof createGunzip> | undefined {
-  switch (encoding) {
-    case 'gzip':
-    case 'x-gzip':
-      return createGunzip()
-    case 'deflate':
-      return createInflate()
-    case 'br':
-      return createBrotliDecompress()
-    case 'zstd':
-      return createZstdDecompress()
-    default:
-      return undefined
-  }
 }

@@ -1,12 +1,14 @@
-import { createReader, type RecognizedCall } from '@tokentally/providers'
-import { type Attempt, MeteredCall } from '../call.ts'
+import type { RecognizedCall } from '@tokentally/providers'
+import { isDispatcher, tapDispatcher } from './dispatcher.ts'
+import { Exchange } from './exchange.ts'
 import {
-  attempts,
   guarded,
   insideTap,
   mayBeRecognized,
-  recognizeSafely,
+  RETRY_COUNT,
+  recognizeOnce,
   type TapDependencies,
+  type Watched,
 } from './tap.ts'
 
 /**
@@ -14,17 +16,21 @@ import {
  * provider's, byte for byte and at the same pace; whatever fails here goes to `onError` and the call goes on.
  *
  * @param dependenciesOf undefined while metering is off
+ * @param isNodes whether `original` is Node's own, which sends through undici's dispatchers
  */
 export function tapFetch(
   original: typeof fetch,
   dependenciesOf: () => TapDependencies | undefined,
+  isNodes = false,
 ): typeof fetch {
   // A function named fetch: stack traces and debuggers show what the application called.
   const tapped = function fetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
     const dependencies = dependenciesOf()
-    if (dependencies === undefined || insideTap.getStore() === true) return original(input, init)
+    if (dependencies === undefined || insideTap.getStore() !== undefined) return original(input, init)
     const call = guarded(dependencies, () => callOf(input, init, dependencies))
-    return call === undefined ? original(input, init) : exchange(original, input, init, call, dependencies)
+    if (call === undefined) return original(input, init)
+    if (isNodes && isDispatcher(init?.dispatcher)) tapDispatcher(init.dispatcher, dependenciesOf)
+    return exchange(original, input, init, call, dependencies, isNodes)
   }
   return tapped
 }
@@ -36,20 +42,12 @@ function callOf(
 ): RecognizedCall | undefined {
   const url = urlOf(input)
   if (!mayBeRecognized(url)) return undefined
-  return recognizeSafely(url, init?.method ?? (input instanceof Request ? input.method : 'GET'), dependencies)
+  return recognizeOnce(url, init?.method ?? (input instanceof Request ? input.method : 'GET'), dependencies)
 }
 
 function urlOf(input: string | URL | Request): string {
   if (typeof input === 'string') return input
   return input instanceof URL ? input.href : input.url
-}
-
-/** The request as it goes out, and what watches it. */
-interface Outgoing {
-  readonly metered: MeteredCall
-  readonly attempt: Attempt
-  readonly key: { readonly url: string; readonly body: string | undefined }
-  readonly init: RequestInit | undefined
 }
 
 async function exchange(
@@ -58,74 +56,80 @@ async function exchange(
   init: RequestInit | undefined,
   call: RecognizedCall,
   dependencies: TapDependencies,
+  isNodes: boolean,
 ): Promise<Response> {
-  let outgoing: Outgoing
+  let watched: Watched & { readonly exchange: Exchange }
+  let outgoing: RequestInit | undefined
   try {
-    outgoing = await prepare(input, init, call, dependencies)
+    const bodyText = bodyTextOf(input, init)
+    const body = bodyText instanceof Promise ? await bodyText : bodyText
+    const key = { url: urlOf(input), body, retryCount: headerOf(input, init, RETRY_COUNT) }
+    watched = { exchange: new Exchange(key, call, dependencies, true), isTaken: false }
+    outgoing = rewritten(input, init, watched.exchange)
   } catch (error) {
     dependencies.onError(error)
     return original(input, init)
   }
-  const { metered, attempt, key } = outgoing
-  const signal = init?.signal ?? (input instanceof Request ? input.signal : undefined)
-  // The application's signal must not cut the stream below us: it may have to be finished for its usage.
-  const upstream = signal === undefined || signal === null ? undefined : new AbortController()
+
+  const signal = init?.signal ?? (input instanceof Request ? input.signal : undefined) ?? undefined
+  // The application's signal must not cut the transport below us: the answer may have to be read on for its
+  // usage. The dispatcher's tap sees to that itself.
+  const upstream = isNodes || signal === undefined ? undefined : new AbortController()
   const forward = () => upstream?.abort(signal?.reason)
-  if (signal?.aborted === true) forward()
-  else signal?.addEventListener('abort', forward, { once: true })
+  if (upstream !== undefined) {
+    outgoing = { ...outgoing, signal: upstream.signal }
+    if (signal?.aborted === true) forward()
+    else signal?.addEventListener('abort', forward, { once: true })
+  }
 
   let response: Response
   try {
-    response = await insideTap.run(true, () =>
-      original(input, upstream === undefined ? outgoing.init : { ...outgoing.init, signal: upstream.signal }),
-    )
+    response = await insideTap.run(watched, () => original(input, outgoing))
   } catch (error) {
     signal?.removeEventListener('abort', forward)
-    attempts.failed(key, attempt, dependencies.now())
-    metered.fail()
+    watched.exchange.fail()
     throw error
   }
-  try {
-    if (response.status >= 400) attempts.failed(key, attempt, dependencies.now())
-    metered.respond(response.status, (name) => response.headers.get(name))
-    if (response.body === null) {
-      metered.endOfBody()
-      metered.end('complete')
+  watched.exchange.settle()
+  if (watched.isTaken) return response
+  return (
+    guarded(dependencies, () => {
+      signal?.removeEventListener('abort', forward)
+      watched.exchange.respond(response.status, (name) => response.headers.get(name), false)
+      if (response.body !== null) {
+        return withBody(response, readThrough(response.body, watched.exchange, signal))
+      }
+      watched.exchange.complete()
       return response
-    }
-    signal?.removeEventListener('abort', forward)
-    return withBody(response, readThrough(response.body, metered, signal ?? undefined, dependencies))
-  } catch (error) {
-    dependencies.onError(error)
-    return response
-  }
+    }) ?? response
+  )
 }
 
-async function prepare(
+/** The request as it goes out. */
+function rewritten(
   input: string | URL | Request,
   init: RequestInit | undefined,
-  call: RecognizedCall,
-  dependencies: TapDependencies,
-): Promise<Outgoing> {
-  const bodyText = await bodyTextOf(input, init)
-  const reader = createReader(call, { bodyText, injectStreamUsage: dependencies.injectStreamUsage })
+  { rewrittenBody }: Exchange,
+): RequestInit | undefined {
+  if (rewrittenBody === undefined) return init
   const headers = new Headers(init?.headers ?? (input instanceof Request ? input.headers : undefined))
-  const key = { url: urlOf(input), body: bodyText }
-  const attempt = attempts.next(
-    { ...key, retryCount: headers.get('x-stainless-retry-count') },
-    dependencies.now(),
-  )
-  const metered = new MeteredCall(dependencies, call, reader, attempt)
-  if (reader.rewrittenBody === undefined) return { metered, attempt, key, init }
   headers.delete('content-length')
-  return { metered, attempt, key, init: { ...init, headers, body: reader.rewrittenBody } }
+  // Nothing can be taken out of a compressed answer: it is asked for plain.
+  headers.set('accept-encoding', 'identity')
+  return { ...init, headers, body: rewrittenBody }
+}
+
+function headerOf(input: string | URL | Request, init: RequestInit | undefined, name: string): string | null {
+  const headers = init?.headers ?? (input instanceof Request ? input.headers : undefined)
+  if (headers === undefined) return null
+  return (headers instanceof Headers ? headers : new Headers(headers)).get(name)
 }
 
 /** The request's text, read without taking it from the application. */
-async function bodyTextOf(
+function bodyTextOf(
   input: string | URL | Request,
   init: RequestInit | undefined,
-): Promise<string | undefined> {
+): string | undefined | Promise<string> {
   const body = init?.body
   if (typeof body === 'string') return body
   if (body instanceof Uint8Array)
@@ -139,15 +143,14 @@ async function bodyTextOf(
 const forgotten = new FinalizationRegistry<() => void>((finish) => finish())
 
 /**
- * The body as the application gets it: one chunk is read from the provider for each that is asked for, never
- * ahead. When the application leaves (cancel, abort, or forgetting the body), what is left is read in the
- * background up to the limits, because its end tells the usage.
+ * The body as the application gets it from a `fetch` that is not Node's own: one chunk is read from the
+ * provider for each that is asked for, never ahead. When the application leaves (cancel, abort, or forgetting
+ * the body), what is left is read in the background.
  */
 function readThrough(
   source: ReadableStream<Uint8Array<ArrayBuffer>>,
-  metered: MeteredCall,
+  exchange: Exchange,
   signal: AbortSignal | undefined,
-  dependencies: TapDependencies,
 ): ReadableStream<Uint8Array> {
   const reader = source.getReader()
   let isOver = false
@@ -157,15 +160,17 @@ function readThrough(
     isOver = true
     signal?.removeEventListener('abort', abort)
   }
-  const leave = () => {
+  const leave = (reason?: unknown) => {
     if (isOver) return
     over()
-    finishInBackground(reader, metered, dependencies).catch(dependencies.onError)
+    const cancel = (why?: unknown) => void reader.cancel(why).catch(() => undefined)
+    if (exchange.leave({ abort: cancel, resume: () => undefined })) void drain(reader, exchange)
+    else cancel(reason)
   }
   const abort = () => {
     if (isOver) return
     controllerRef?.deref()?.error(signal?.reason)
-    leave()
+    leave(signal?.reason)
   }
 
   const body = new ReadableStream(
@@ -179,23 +184,21 @@ function readThrough(
           const chunk = await reader.read().catch((error: unknown) => {
             if (!isOver) {
               over()
-              guarded(dependencies, () => metered.endOfBody())
-              metered.end('dropped')
+              exchange.fail()
             }
             throw error
           })
           if (isOver) return
           if (chunk.done) {
             over()
-            const rest = guarded(dependencies, () => metered.endOfBody())
-            if (rest !== undefined && rest.length > 0) controller.enqueue(new Uint8Array(rest))
+            const rest = exchange.complete()
+            if (rest !== undefined) controller.enqueue(new Uint8Array(rest))
             controller.close()
             controller.byobRequest?.respond(0)
-            metered.end('complete')
             return
           }
-          const visible = guarded(dependencies, () => metered.push(chunk.value)) ?? chunk.value
-          if (visible.length === 0) continue
+          const visible = exchange.data(chunk.value)
+          if (visible === undefined) continue
           // Memory of ours is copied: a byte stream takes over what it is given.
           controller.enqueue(visible === chunk.value ? chunk.value : new Uint8Array(visible))
           return
@@ -211,41 +214,16 @@ function readThrough(
   return body
 }
 
-async function finishInBackground(
+async function drain(
   reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>,
-  metered: MeteredCall,
-  { finishLeftStreams }: TapDependencies,
+  exchange: Exchange,
 ): Promise<void> {
-  if (finishLeftStreams === false) {
-    metered.end('abandoned')
-    await reader.cancel()
-    return
-  }
-  const timeout = Promise.withResolvers<'timeout'>()
-  const timer = setTimeout(() => timeout.resolve('timeout'), finishLeftStreams.timeoutMs)
-  timer.unref()
-  let bytes = 0
   try {
-    for (;;) {
-      const chunk = await Promise.race([reader.read(), timeout.promise])
-      if (chunk === 'timeout' || bytes > finishLeftStreams.bytesMax) {
-        metered.end('abandoned')
-        await reader.cancel()
-        return
-      }
-      if (chunk.done) {
-        metered.endOfBody()
-        metered.end('complete')
-        return
-      }
-      bytes += chunk.value.length
-      metered.push(chunk.value)
-    }
+    for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) exchange.data(chunk.value)
+    exchange.complete()
   } catch {
     // The provider hung up: what came until then counts, the rest is estimated.
-    metered.end('dropped')
-  } finally {
-    clearTimeout(timer)
+    exchange.fail()
   }
 }
 

@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { type EndpointMapping, type RecognizedCall, recognize } from '@tokentally/providers'
 import { Attempts, type CallDependencies } from '../call.ts'
+import type { Exchange } from './exchange.ts'
 
 /** How streams that the application leaves early are finished to learn their true usage. */
 export interface LeftStreamLimits {
@@ -15,8 +16,21 @@ export interface TapDependencies extends CallDependencies {
   readonly finishLeftStreams: LeftStreamLimits | false
 }
 
-/** True inside a tap's own request: taps further down must not meter it again. */
-export const insideTap = new AsyncLocalStorage<true>()
+/**
+ * Set inside a tap's own request: taps further down must not meter it again. The dispatcher's tap takes the
+ * exchange over where it can, because there an answer is watched without being handed on.
+ */
+export const insideTap = new AsyncLocalStorage<Watched>()
+
+/** A request that is metered already. */
+export interface Watched {
+  /** Undefined: nobody further down may take it over. */
+  readonly exchange: Exchange | undefined
+  isTaken: boolean
+}
+
+/** The header in which SDKs made by Stainless number their attempts. */
+export const RETRY_COUNT = 'x-stainless-retry-count'
 
 /** Shared by all taps: an SDK's retry may come through another one. */
 export const attempts = new Attempts()
@@ -26,18 +40,25 @@ export function mayBeRecognized(url: string): boolean {
   return url.includes('/chat/completions') || url.includes('/messages')
 }
 
-/** What a request is; never throws. */
-export function recognizeSafely(
+/** Applications call few URLs many times. */
+const KNOWN_MAX = 500
+const known = new WeakMap<readonly EndpointMapping[], Map<string, RecognizedCall | undefined>>()
+
+/** What a request is. @throws TypeError for an URL that is none */
+export function recognizeOnce(
   url: string,
   method: string,
-  { endpoints, onError }: TapDependencies,
+  { endpoints }: TapDependencies,
 ): RecognizedCall | undefined {
-  try {
-    return recognize(new URL(url), method.toUpperCase(), endpoints)
-  } catch (error) {
-    onError(error)
-    return undefined
-  }
+  const calls = known.get(endpoints) ?? new Map<string, RecognizedCall | undefined>()
+  if (calls.size === 0) known.set(endpoints, calls)
+  const key = `${method} ${url}`
+  const before = calls.get(key)
+  if (before !== undefined || calls.has(key)) return before
+  if (calls.size >= KNOWN_MAX) calls.clear()
+  const call = recognize(new URL(url), method.toUpperCase(), endpoints)
+  calls.set(key, call)
+  return call
 }
 
 /** Does what must not disturb the call: an error goes to `onError`. */

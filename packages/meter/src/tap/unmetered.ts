@@ -31,13 +31,13 @@ export function watchUnmetered(onUnmetered: (error: Error) => void, onRequest: (
   }
   const onUndici = (message: unknown) => {
     onRequest()
-    if (insideTap.getStore() === true) return
+    if (insideTap.getStore() !== undefined) return
     const origin = fieldOf(fieldOf(message, 'request'), 'origin')
     const url = typeof origin === 'string' ? URL.parse(origin) : origin instanceof URL ? origin : null
     if (url !== null && isKnownProviderHost(url.hostname)) notice(url.hostname)
   }
   const onHttp = (message: unknown) => {
-    if (insideTap.getStore() === true) return
+    if (insideTap.getStore() !== undefined) return
     const host = fieldOf(fieldOf(message, 'request'), 'host')
     if (typeof host === 'string' && isKnownProviderHost(host)) notice(host)
   }

@@ -34,6 +34,20 @@ export class SseParser {
   /** Part of the event has passed unread already. */
   #isOversized = false
 
+  /**
+   * Looks whether bytes are whole events in the usual form (LF line ends), with nothing held before them. They
+   * need not be pushed then.
+   *
+   * @returns the bytes as text, one character per byte; undefined when they must be pushed
+   */
+  wholeEvents(bytes: Uint8Array): string | undefined {
+    if (this.#heldBytes > 0 || this.#isEnded || !this.#isLineEmpty) return undefined
+    const { length } = bytes
+    if (length < 2 || bytes[length - 1] !== LF || bytes[length - 2] !== LF) return undefined
+    const text = latin1(bytes)
+    return text.includes('\r') ? undefined : text
+  }
+
   /** @returns the events that these bytes complete, in order */
   push(bytes: Uint8Array): SseEvent[] {
     const events: SseEvent[] = []
@@ -97,6 +111,11 @@ export class SseParser {
     this.#isOversized = false
     return { raw, data: isUnread ? '' : dataOf(raw) }
   }
+}
+
+/** Bytes as text, one character per byte: whatever they are, they can be had back. */
+export function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1')
 }
 
 function dataOf(raw: Uint8Array): string {

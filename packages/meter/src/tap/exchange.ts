@@ -1,0 +1,204 @@
+import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
+import { createReader, type RecognizedCall } from '@tokentally/providers'
+import { type CallEnd, MeteredCall } from '../call.ts'
+import { attempts, guarded, type TapDependencies } from './tap.ts'
+
+/** What identifies a request, for linking its repetitions. */
+export interface RequestKey {
+  readonly url: string
+  readonly body: string | undefined
+  /** `X-Stainless-Retry-Count`. */
+  readonly retryCount: string | null
+}
+
+/** The ways to the transport of an exchange that is left. */
+export interface Upstream {
+  /** Ends the transport. */
+  abort(reason?: unknown): void
+  /** Lets the rest of the answer come, though nobody asks for it. */
+  resume(): void
+}
+
+/**
+ * One HTTP exchange of an LLM call, as its transport sees it: head, pieces of the body, end. It decides what
+ * the application may see, and what becomes of an answer that the application leaves.
+ */
+export class Exchange {
+  readonly #dependencies: TapDependencies
+  readonly #metered: MeteredCall
+  readonly #fail: () => void
+  /** What to send instead of the application's body. */
+  readonly rewrittenBody: string | undefined
+  #decoder: ReturnType<typeof createGunzip> | undefined
+  #status = 0
+  #isLeft = false
+  #isOver = false
+  #bytesAfterLeaving = 0
+  #timer: NodeJS.Timeout | undefined
+  #upstream: Upstream | undefined
+  /** The transport may follow a redirect: its answer is not the last one. */
+  #isFollowed: boolean
+
+  /** @param isFollowed whether redirects are followed until `settle` says that this is over */
+  constructor(key: RequestKey, call: RecognizedCall, dependencies: TapDependencies, isFollowed: boolean) {
+    this.#dependencies = dependencies
+    this.#isFollowed = isFollowed
+    const { injectStreamUsage, now } = dependencies
+    const reader = createReader(call, { bodyText: key.body, injectStreamUsage })
+    const attempt = attempts.next(key, now())
+    this.#metered = new MeteredCall(dependencies, call, reader, attempt)
+    this.#fail = () => attempts.failed(key, attempt, now())
+    this.rewrittenBody = reader.rewrittenBody
+  }
+
+  /** The application has left, and the rest of the answer is read for its usage alone. */
+  get isLeft(): boolean {
+    return this.#isLeft
+  }
+
+  /**
+   * The answer's head.
+   *
+   * @param isEncoded whether the body will come as it is on the wire, compressed or not
+   */
+  respond(status: number, header: (name: string) => string | null, isEncoded: boolean): void {
+    if (status < 200) return
+    guarded(this.#dependencies, () => {
+      this.#status = status
+      if (status >= 400) this.#fail()
+      this.#metered.respond(status, header)
+      if (isEncoded) this.#decodeAs(header('content-encoding'))
+    })
+  }
+
+  /** Bytes of the body. @returns what the application may see; undefined when that is nothing */
+  data(chunk: Uint8Array): Uint8Array | undefined {
+    if (this.#isLeft) {
+      this.#bytesAfterLeaving += chunk.length
+      const { finishLeftStreams } = this.#dependencies
+      if (finishLeftStreams === false || this.#bytesAfterLeaving > finishLeftStreams.bytesMax) {
+        this.#abandon()
+        return undefined
+      }
+    }
+    if (this.#isRedirect()) return chunk
+    try {
+      if (this.#decoder !== undefined) {
+        this.#decoder.write(Buffer.from(chunk))
+        return chunk
+      }
+      const visible = this.#metered.push(chunk)
+      return visible.length === 0 ? undefined : visible
+    } catch (error) {
+      this.#dependencies.onError(error)
+      return chunk
+    }
+  }
+
+  /** The body has come to its end. @returns bytes that were held back from the application */
+  complete(): Uint8Array | undefined {
+    if (this.#isOver || (this.#isFollowed && this.#isRedirect())) return undefined
+    const rest = this.#decoder === undefined ? this.#endOfBody() : undefined
+    this.#over('complete')
+    return rest !== undefined && rest.length > 0 ? rest : undefined
+  }
+
+  /** No redirect will be followed any more. */
+  settle(): void {
+    this.#isFollowed = false
+    if (this.#isRedirect()) this.complete()
+  }
+
+  /** The transport failed, before the answer's head or in the middle of its body. */
+  fail(): void {
+    if (this.#isOver) return
+    if (this.#status === 0) {
+      this.#isOver = true
+      guarded(this.#dependencies, () => {
+        this.#fail()
+        this.#metered.fail()
+      })
+      return
+    }
+    if (this.#decoder === undefined) this.#endOfBody()
+    this.#over('dropped')
+  }
+
+  /**
+   * The application leaves before the end. An answer that costs money is read on in the background, up to the
+   * limits, because its end tells the usage.
+   *
+   * @returns false when there is nothing to read on for: the caller ends the transport as it would without us
+   */
+  leave(upstream: Upstream): boolean {
+    if (this.#isLeft) return true
+    const { finishLeftStreams } = this.#dependencies
+    const isAnswered = this.#status >= 200 && this.#status < 300
+    if (this.#isOver || !isAnswered || finishLeftStreams === false) {
+      if (isAnswered) this.#over('abandoned')
+      return false
+    }
+    this.#isLeft = true
+    this.#upstream = upstream
+    this.#timer = setTimeout(() => this.#abandon(), finishLeftStreams.timeoutMs)
+    this.#timer.unref()
+    return true
+  }
+
+  #isRedirect(): boolean {
+    return this.#status >= 300 && this.#status < 400
+  }
+
+  #decodeAs(encoding: string | null): void {
+    this.#decoder = createDecoder(encoding)
+    this.#decoder?.on('data', (chunk: Buffer) => guarded(this.#dependencies, () => this.#metered.push(chunk)))
+  }
+
+  #endOfBody(): Uint8Array | undefined {
+    return guarded(this.#dependencies, () => this.#metered.endOfBody())
+  }
+
+  #over(how: CallEnd): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    clearTimeout(this.#timer)
+    const decoder = this.#decoder
+    if (decoder === undefined) {
+      guarded(this.#dependencies, () => this.#metered.end(how))
+      return
+    }
+    // What the decoder still holds belongs to the answer; a cut one ends in an error, and is counted too.
+    const end = () => {
+      this.#endOfBody()
+      guarded(this.#dependencies, () => this.#metered.end(how))
+    }
+    decoder.once('end', end)
+    decoder.once('error', (error) => {
+      if (how === 'complete') this.#dependencies.onError(error)
+      end()
+    })
+    decoder.end()
+  }
+
+  #abandon(): void {
+    if (this.#isOver) return
+    this.#over('abandoned')
+    this.#upstream?.abort()
+  }
+}
+
+function createDecoder(encoding: string | null): ReturnType<typeof createGunzip> | undefined {
+  switch (encoding) {
+    case 'gzip':
+    case 'x-gzip':
+      return createGunzip()
+    case 'deflate':
+      return createInflate()
+    case 'br':
+      return createBrotliDecompress()
+    case 'zstd':
+      return createZstdDecompress()
+    default:
+      return undefined
+  }
+}
