@@ -1,0 +1,62 @@
+import { writeFile } from 'node:fs/promises'
+import { cpus } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { type Bench, type Comparison, tableOf } from './figures.ts'
+import { ingestBench } from './ingest/ingest.ts'
+import { perCallBench } from './per-call/per-call.ts'
+import { reportBench } from './report/report.ts'
+
+const BENCHES: Readonly<Record<string, Bench>> = {
+  call: perCallBench,
+  ingest: ingestBench,
+  report: reportBench,
+}
+
+const HELP = `npm run bench -- [options]
+
+Measures TokenTally beside a rival or a baseline, in turns within one run, and prints a table with the median
+and the smallest and largest value of all rounds. Everything runs on this machine; nothing else should.
+
+  call     CPU added to an LLM call, and to a request without one, in an Express app with the official OpenAI
+           client: beside the same app bare, and with @opentelemetry/instrumentation-openai
+  ingest   events per second over HTTP with 1, 100 and 1,000 events a request: beside binary COPY with dedupe
+           of the same rows into the same database
+  report   the 30-day report by customer and model on 10 million events: beside the same query on the ledger
+
+  --only NAMES   comma-separated: call, ingest, report (default: all)
+  --quick        less of everything, to see whether it works
+  --output FILE  where to write the figures as JSON (default: bench/results.json)
+  --help
+`
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', default: Object.keys(BENCHES).join(',') },
+    quick: { type: 'boolean', default: false },
+    output: { type: 'string', default: fileURLToPath(new URL('./results.json', import.meta.url)) },
+    help: { type: 'boolean', default: false },
+  },
+})
+if (values.help) process.stdout.write(HELP)
+else await run(values.only.split(','))
+
+async function run(names: readonly string[]): Promise<void> {
+  const unknown = names.find((name) => !(name in BENCHES))
+  if (unknown !== undefined) {
+    process.stderr.write(`unknown bench "${unknown}"\n\n${HELP}`)
+    process.exitCode = 2
+    return
+  }
+  const comparisons: Comparison[] = []
+  for (const name of names) {
+    const progress = (text: string) => process.stderr.write(`${name}: ${text}\n`)
+    comparisons.push(...((await BENCHES[name]?.({ isQuick: values.quick, progress })) ?? []))
+  }
+  process.stdout.write(`${tableOf(comparisons)}\n`)
+  const machine = { node: process.version, cores: cpus().length, cpu: cpus()[0]?.model }
+  await writeFile(
+    values.output,
+    `${JSON.stringify({ machine, isQuick: values.quick, comparisons }, null, 2)}\n`,
+  )
+}
