@@ -7,9 +7,9 @@ COPY package.json package-lock.json ./
 COPY packages packages
 COPY apps apps
 COPY migrations migrations
-# Part of the lock file; nothing of it runs here.
+# Workspaces of the lock file; nothing of them is installed.
 COPY examples examples
-RUN npm ci --omit=dev --no-audit --no-fund && npm cache clean --force \
+RUN npm ci --omit=dev --workspace apps/server --no-audit --no-fund && npm cache clean --force \
  && mkdir /data && chown node:node /data
 
 USER node

@@ -74,6 +74,9 @@ const environmentSchema = z.object({
     .default('info'),
 })
 
+/** The names of those variables, for what must keep up with them: documentation, deployments. */
+export const VARIABLES: readonly string[] = Object.keys(environmentSchema.shape)
+
 /** The service's settings, checked. */
 export interface Config {
   readonly host: string
