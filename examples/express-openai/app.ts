@@ -1,4 +1,4 @@
-import { tokenTally } from '@tokentally/express'
+import { shutdown, tokenTally } from '@tokentally/express'
 import express from 'express'
 import OpenAI from 'openai'
 
@@ -16,7 +16,7 @@ app.post('/summarize', async (req, res) => {
     model,
     messages: [{ role: 'user', content: `Summarize in one sentence: ${String(req.body)}` }],
   })
-  res.json({ summary: answer.choices[0]?.message.content })
+  res.json({ summary: answer.choices[0]?.message.content, usage: req.tokenTally.usage })
 })
 
 app.post('/stream', async (req, res) => {
@@ -35,3 +35,8 @@ const server = app.listen(Number(process.env['PORT'] ?? 3000), '127.0.0.1', () =
   const port = typeof address === 'object' && address !== null ? address.port : ''
   process.stdout.write(`Listening on http://127.0.0.1:${port}\n`)
 })
+
+// Answers what is open, then delivers what was metered; what cannot be delivered now waits in the spool.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => server.close(() => shutdown()))
+}

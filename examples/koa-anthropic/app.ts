@@ -1,5 +1,5 @@
 import Anthropic from '@anthropic-ai/sdk'
-import { tokenTally } from '@tokentally/koa'
+import { shutdown, tokenTally } from '@tokentally/koa'
 import Koa from 'koa'
 
 const app = new Koa()
@@ -23,6 +23,7 @@ app.use(async (ctx) => {
   })
   ctx.body = {
     answer: answer.content.flatMap((block) => (block.type === 'text' ? [block.text] : [])).join(''),
+    usage: ctx.tokenTally.usage,
   }
 })
 
@@ -31,3 +32,8 @@ const server = app.listen(Number(process.env['PORT'] ?? 3001), '127.0.0.1', () =
   const port = typeof address === 'object' && address !== null ? address.port : ''
   process.stdout.write(`Listening on http://127.0.0.1:${port}\n`)
 })
+
+// Answers what is open, then delivers what was metered; what cannot be delivered now waits in the spool.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => server.close(() => shutdown()))
+}
