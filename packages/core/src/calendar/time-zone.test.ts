@@ -10,6 +10,13 @@ describe('time zones', () => {
     ['Asia/Kathmandu', '2026-11-01', '2026-10-31T18:15:00.000Z'],
     ['Australia/Lord_Howe', '2026-11-01', '2026-10-31T13:00:00.000Z'],
     ['Pacific/Kiritimati', '2026-11-01', '2026-10-31T10:00:00.000Z'],
+    // The clock skips midnight.
+    ['America/Havana', '2026-03-08', '2026-03-08T05:00:00.000Z'],
+    ['America/Santiago', '2026-09-06', '2026-09-06T04:00:00.000Z'],
+    ['Africa/Cairo', '2026-04-24', '2026-04-23T22:00:00.000Z'],
+    // The clock shows midnight twice.
+    ['America/Havana', '2026-11-01', '2026-11-01T04:00:00.000Z'],
+    ['Asia/Amman', '2021-10-29', '2021-10-28T21:00:00.000Z'],
   ])('the day in %s that is called %s begins at %s', (zone, date, instant) => {
     expect(new Date(startOfDayMs(date, zone)).toISOString()).toBe(instant)
   })

@@ -2,6 +2,8 @@
  * Instants and the calendar of a time zone. Zones are IANA names; rules come from the runtime's ICU data.
  */
 
+const DAY_MS = 24 * 3_600_000
+
 /** Whether the runtime knows the zone. */
 export function isTimeZone(name: string): boolean {
   try {
@@ -35,15 +37,20 @@ export function offsetMinutes(instantMs: number, timeZone: string): number {
 
 /**
  * The first instant of a calendar day in a zone. Where the clock skips midnight, the day begins when it
- * resumes.
+ * resumes; where it shows midnight twice, at the first.
  *
  * @param date `YYYY-MM-DD`
  */
 export function startOfDayMs(date: string, timeZone: string): number {
   const midnightUtcMs = Date.parse(`${date}T00:00:00Z`)
-  // The offset depends on the instant that is looked for; the second look settles it across a change.
-  const guessMs = midnightUtcMs - offsetMinutes(midnightUtcMs, timeZone) * 60_000
-  return midnightUtcMs - offsetMinutes(guessMs, timeZone) * 60_000
+  // The offsets before and after: they differ when the clock changes around that midnight.
+  const candidates = [midnightUtcMs - DAY_MS, midnightUtcMs + DAY_MS].map(
+    (nearMs) => midnightUtcMs - offsetMinutes(nearMs, timeZone) * 60_000,
+  )
+  const midnights = candidates.filter(
+    (instantMs) => instantMs + offsetMinutes(instantMs, timeZone) * 60_000 === midnightUtcMs,
+  )
+  return midnights.length > 0 ? Math.min(...midnights) : Math.max(...candidates)
 }
 
 /** RFC 3339 with the zone's offset at that instant; `Z` in UTC. */

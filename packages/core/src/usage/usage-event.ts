@@ -1,6 +1,7 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { z } from 'zod'
 import { findContradictions, type Quantities } from './meters.ts'
+import { usualEventCheck } from './usual-event.ts'
 
 /**
  * A usage event: one metered call, or one other billable use. This file is the only place where the words
@@ -181,19 +182,30 @@ export type ParsedUsageEvent =
  * @param input parsed JSON, untrusted
  */
 export function parseUsageEvent(input: unknown, receipt: Receipt): ParsedUsageEvent {
-  const parsed = usageEventSchema.safeParse(input)
-  if (!parsed.success) {
-    const eventId = eventIdOf(input)
-    return {
-      ok: false,
-      ...(eventId !== undefined && { eventId }),
-      issues: parsed.error.issues.flatMap(fieldIssues),
+  let json: z.output<typeof usageEventSchema>
+  if (isUsual(input)) json = input
+  else {
+    const parsed = usageEventSchema.safeParse(input)
+    if (!parsed.success) {
+      const eventId = eventIdOf(input)
+      return {
+        ok: false,
+        ...(eventId !== undefined && { eventId }),
+        issues: parsed.error.issues.flatMap(fieldIssues),
+      }
     }
+    json = parsed.data
   }
-  const event = normalize(parsed.data, receipt)
+  const event = normalize(json, receipt)
   const issues = contradictions(event, receipt.nowMs)
   if (issues.length > 0) return { ok: false, eventId: event.eventId, issues }
-  return { ok: true, event, contentHash: contentHash(event, parsed.data.ts !== undefined) }
+  return { ok: true, event, contentHash: contentHash(event, json.ts !== undefined) }
+}
+
+const usualEvent = usualEventCheck(QUANTITY_MAX)
+
+function isUsual(input: unknown): input is z.output<typeof usageEventSchema> {
+  return usualEvent(input)
 }
 
 /** The JSON form of dimensions, without the tags. */
@@ -260,13 +272,17 @@ const FIELD_METERS: ReadonlySet<string> = new Set([
   'reasoning_tokens',
 ])
 
+type Writable<T> = { -readonly [K in keyof T]: T[K] }
+
+// Field by field, not through an object of all of them: this is done for every event that arrives.
 function normalize(json: z.output<typeof usageEventSchema>, receipt: Receipt): UsageEvent {
   const quantities: Record<string, number> = { ...json.meters }
-  for (const meter of FIELD_METERS) {
-    const value = json[meter as 'input_tokens']
-    if (value !== undefined) quantities[meter] = value
-  }
-  return {
+  if (json.input_tokens !== undefined) quantities['input_tokens'] = json.input_tokens
+  if (json.cache_read_tokens !== undefined) quantities['cache_read_tokens'] = json.cache_read_tokens
+  if (json.cache_write_tokens !== undefined) quantities['cache_write_tokens'] = json.cache_write_tokens
+  if (json.output_tokens !== undefined) quantities['output_tokens'] = json.output_tokens
+  if (json.reasoning_tokens !== undefined) quantities['reasoning_tokens'] = json.reasoning_tokens
+  const event: Writable<UsageEvent> = {
     eventId: json.event_id ?? receipt.newEventId(),
     tsMs: json.ts === undefined ? receipt.nowMs : Date.parse(json.ts),
     provider: json.provider,
@@ -275,33 +291,34 @@ function normalize(json: z.output<typeof usageEventSchema>, receipt: Receipt): U
     status: json.status ?? 'ok',
     streamed: json.streamed ?? false,
     estimated: json.estimated ?? false,
-    ...defined({
-      customer: json.customer_id,
-      user: json.user_id,
-      team: json.team_id,
-      project: json.project_id,
-      businessUnit: json.business_unit,
-      costCenter: json.cost_center,
-      feature: json.feature,
-      conversation: json.conversation_id,
-      agent: json.agent,
-      environment: json.environment,
-      model: json.model,
-      responseModel: json.response_model,
-      serviceTier: json.service_tier,
-      region: json.region,
-      latencyMs: json.latency_ms,
-      timeToFirstTokenMs: json.time_to_first_token_ms,
-      providerRequestId: json.provider_request_id,
-      traceId: json.trace_id,
-      spanId: json.span_id,
-      promptHash: json.prompt_hash,
-      attempt: json.attempt,
-      callId: json.call_id,
-      tags: nonEmpty(json.tags),
-      host: nonEmpty(json.host),
-    }),
   }
+  if (json.customer_id !== undefined) event.customer = json.customer_id
+  if (json.user_id !== undefined) event.user = json.user_id
+  if (json.team_id !== undefined) event.team = json.team_id
+  if (json.project_id !== undefined) event.project = json.project_id
+  if (json.business_unit !== undefined) event.businessUnit = json.business_unit
+  if (json.cost_center !== undefined) event.costCenter = json.cost_center
+  if (json.feature !== undefined) event.feature = json.feature
+  if (json.conversation_id !== undefined) event.conversation = json.conversation_id
+  if (json.agent !== undefined) event.agent = json.agent
+  if (json.environment !== undefined) event.environment = json.environment
+  if (json.model !== undefined) event.model = json.model
+  if (json.response_model !== undefined) event.responseModel = json.response_model
+  if (json.service_tier !== undefined) event.serviceTier = json.service_tier
+  if (json.region !== undefined) event.region = json.region
+  if (json.latency_ms !== undefined) event.latencyMs = json.latency_ms
+  if (json.time_to_first_token_ms !== undefined) event.timeToFirstTokenMs = json.time_to_first_token_ms
+  if (json.provider_request_id !== undefined) event.providerRequestId = json.provider_request_id
+  if (json.trace_id !== undefined) event.traceId = json.trace_id
+  if (json.span_id !== undefined) event.spanId = json.span_id
+  if (json.prompt_hash !== undefined) event.promptHash = json.prompt_hash
+  if (json.attempt !== undefined) event.attempt = json.attempt
+  if (json.call_id !== undefined) event.callId = json.call_id
+  const tags = nonEmpty(json.tags)
+  if (tags !== undefined) event.tags = tags
+  const host = nonEmpty(json.host)
+  if (host !== undefined) event.host = host
+  return event
 }
 
 /** Saying nothing and saying it with an empty object is the same event. */
@@ -342,26 +359,57 @@ function contradictions(event: UsageEvent, nowMs: number): FieldIssue[] {
 }
 
 /**
- * Tells a repeat from another event under the same id: SHA-256 of the normalized content. A time that the
- * server filled in is left out, because a repeat is received later.
+ * Tells a repeat from another event under the same id: SHA-256 of the normalized content, each text with its
+ * length before it, so that no two contents read alike. A time that the server filled in is left out, because
+ * a repeat is received later.
  */
 function contentHash(event: UsageEvent, isTsGiven: boolean): Buffer {
-  const { eventId: _, tsMs, quantities, tags, host, ...rest } = event
-  const content = JSON.stringify([
-    isTsGiven ? tsMs : null,
-    sorted(quantities),
-    sorted(tags),
-    sorted(host),
-    sorted(rest),
-  ])
-  return createHash('sha256').update(content).digest()
+  let content = isTsGiven ? String(event.tsMs) : ''
+  for (const field of CONTENT_FIELDS) content += canonical(event[field])
+  content += canonical(event.quantities) + canonical(event.tags) + canonical(event.host)
+  return hash('sha256', content, 'buffer')
 }
 
-function sorted(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value ?? null
-  return Object.entries(value)
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, entry]) => [key, sorted(entry)])
+/** The other fields, in an order that must stay. */
+const CONTENT_FIELDS = [
+  'customer',
+  'user',
+  'team',
+  'project',
+  'businessUnit',
+  'costCenter',
+  'feature',
+  'conversation',
+  'agent',
+  'environment',
+  'provider',
+  'model',
+  'responseModel',
+  'operation',
+  'serviceTier',
+  'region',
+  'latencyMs',
+  'timeToFirstTokenMs',
+  'status',
+  'streamed',
+  'estimated',
+  'providerRequestId',
+  'traceId',
+  'spanId',
+  'promptHash',
+  'attempt',
+  'callId',
+] as const satisfies readonly (keyof UsageEvent)[]
+
+type Content = string | number | boolean | undefined | { readonly [key: string]: Content }
+
+function canonical(value: Content): string {
+  if (value === undefined) return '|'
+  if (typeof value === 'string') return `|${value.length}:${value}`
+  if (typeof value !== 'object') return `|${value}`
+  let content = '|{'
+  for (const key of Object.keys(value).sort()) content += canonical(key) + canonical(value[key])
+  return `${content}}`
 }
 
 function eventIdOf(input: unknown): string | undefined {
