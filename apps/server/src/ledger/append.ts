@@ -1,13 +1,15 @@
 import { once } from 'node:events'
 import type { PoolClient } from 'pg'
 import { from as copyFrom } from 'pg-copy-streams'
+import { byteaArray, textArray, timestamptzArray, uuidArray } from '../database/binary-array.ts'
 import { PRICE_BOOK_LOCK } from '../pricing/index.ts'
+import { copyFields } from './copy-text.ts'
 import { type DimensionValues, ROLLED_UP_COLUMNS } from './dimension-set.ts'
-import { LEDGER_COLUMNS, type LedgerEntry, ledgerRow } from './ledger-row.ts'
+import { LEDGER_COLUMNS, type LedgerEntry, ledgerFields } from './ledger-row.ts'
 
 /**
- * One ingestion transaction: copy to a staging table, claim the keys, append what was claimed, note the
- * batch, commit. All of it happens or nothing.
+ * One ingestion transaction: claim the keys, copy the events whose keys were free, note the batch, commit.
+ * All of it happens or nothing.
  */
 
 /** How an entry fared, with the hash of the event that holds its id where that is another one. */
@@ -39,41 +41,28 @@ export interface AppendBatch {
   readonly newDimensionSets: readonly { organizationId: string; id: string; values: DimensionValues }[]
 }
 
-const COLUMNS = LEDGER_COLUMNS.join(', ')
-const INCOMING_COLUMNS = `content_hash, ${COLUMNS}`
-
-// Dropped with the connection; emptied by each commit.
-const CREATE_INCOMING = `
-  create temporary table if not exists incoming on commit delete rows as
-  select null::bytea as content_hash, ${COLUMNS} from usage_event with no data`
-
 // "order by": two transactions that claim the same keys meet in the same order and cannot deadlock.
-const CLAIM_AND_APPEND = `
-  with claimed as (
-    insert into event_key (organization_id, event_id, content_hash, ts, batch_id)
-    select organization_id, event_id, content_hash, ts, $1
-    from incoming
-    order by organization_id, event_id
-    on conflict (organization_id, event_id) do nothing
-    returning organization_id, event_id
-  ), appended as (
-    insert into usage_event (${COLUMNS}, batch_id, received_at)
-    select ${LEDGER_COLUMNS.map((column) => `incoming.${column}`).join(', ')}, $1, $2
-    from incoming
-    join claimed using (organization_id, event_id)
-    returning organization_id, ts
-  )
-  insert into ledger_batch (organization_id, batch_id, event_count, ts_min, ts_max)
-  select organization_id, $1, count(*), min(ts), max(ts)
-  from appended
-  group by organization_id
-  returning event_count`
+const CLAIM = `
+  insert into event_key (organization_id, event_id, content_hash, ts, batch_id)
+  select organization_id, event_id, content_hash, ts, $5
+  from unnest($1::uuid[], $2::text[], $3::bytea[], $4::timestamptz[])
+    as incoming (organization_id, event_id, content_hash, ts)
+  order by organization_id, event_id
+  on conflict (organization_id, event_id) do nothing`
 
 const FIND_REPEATS = `
-  select incoming.organization_id, incoming.event_id, event_key.content_hash as standing_hash
-  from incoming
+  select event_key.organization_id, event_key.event_id, event_key.content_hash as standing_hash
+  from unnest($1::uuid[], $2::text[]) as incoming (organization_id, event_id)
   join event_key using (organization_id, event_id)
-  where event_key.batch_id <> $1`
+  where event_key.batch_id <> $3`
+
+const COPY_EVENTS = `copy usage_event (${LEDGER_COLUMNS.join(', ')}, batch_id, received_at) from stdin`
+
+const NOTE_BATCH = `
+  insert into ledger_batch (organization_id, batch_id, event_count, ts_min, ts_max)
+  select organization_id, $5, event_count, ts_min, ts_max
+  from unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::timestamptz[])
+    as batch (organization_id, event_count, ts_min, ts_max)`
 
 const STORE_DIMENSION_SETS = `
   insert into dimension_set (organization_id, dimension_set_id, ${ROLLED_UP_COLUMNS.join(', ')})
@@ -81,7 +70,7 @@ const STORE_DIMENSION_SETS = `
   from unnest($1::uuid[], $2::uuid[], ${ROLLED_UP_COLUMNS.map((_, index) => `$${index + 3}::text[]`).join(', ')})
   on conflict do nothing`
 
-const connectionsWithStaging = new WeakSet<PoolClient>()
+const preparedConnections = new WeakSet<PoolClient>()
 
 /**
  * Appends a batch in one transaction and resolves after its commit.
@@ -95,11 +84,10 @@ export async function appendBatch(
   batch: AppendBatch,
   receivedAt: Date,
 ): Promise<readonly EntryOutcome[]> {
-  if (!connectionsWithStaging.has(client)) {
-    await client.query(CREATE_INCOMING)
+  if (!preparedConnections.has(client)) {
     // Late events may fall into compressed chunks. Without TimescaleDB this is a setting that nobody reads.
     await client.query('set timescaledb.max_tuples_decompressed_per_dml_transaction = 0')
-    connectionsWithStaging.add(client)
+    preparedConnections.add(client)
   }
   const { batchId, revision } = await begin(client)
   if (revision !== batch.priceBookRevision) {
@@ -108,13 +96,12 @@ export async function appendBatch(
   }
 
   await storeDimensionSets(client, batch.newDimensionSets)
-  await copyEntries(client, batch.entries)
-  const batches = await client.query<{ event_count: number }>(CLAIM_AND_APPEND, [batchId, receivedAt])
-  const appended = batches.rows.reduce((sum, row) => sum + row.event_count, 0)
-  const outcomes =
-    appended === batch.entries.length
-      ? batch.entries.map((): EntryOutcome => ({ outcome: 'accepted' }))
-      : await outcomesWithRepeats(client, batch.entries, batchId)
+  const outcomes = await claim(client, batch.entries, batchId)
+  const claimed = batch.entries.filter((_, index) => outcomes[index]?.outcome === 'accepted')
+  if (claimed.length > 0) {
+    await copyEntries(client, claimed, batchId, receivedAt)
+    await noteBatch(client, claimed, batchId)
+  }
   await client.query('commit')
   return outcomes
 }
@@ -147,15 +134,54 @@ async function storeDimensionSets(client: PoolClient, sets: AppendBatch['newDime
   ])
 }
 
+/** Takes the ids that are free. The transaction of whoever holds the others is waited for. */
+async function claim(
+  client: PoolClient,
+  entries: readonly LedgerEntry[],
+  batchId: string,
+): Promise<readonly EntryOutcome[]> {
+  const organizationIds = uuidArray(entries.map((entry) => entry.organizationId))
+  const eventIds = textArray(entries.map((entry) => entry.event.eventId))
+  const claimed = await client.query(CLAIM, [
+    organizationIds,
+    eventIds,
+    byteaArray(entries.map((entry) => entry.contentHash)),
+    timestamptzArray(entries.map((entry) => entry.event.tsMs)),
+    batchId,
+  ])
+  if (claimed.rowCount === entries.length) return entries.map(() => ACCEPTED)
+
+  const repeats = await client.query<{ organization_id: string; event_id: string; standing_hash: Buffer }>(
+    FIND_REPEATS,
+    [organizationIds, eventIds, batchId],
+  )
+  const standing = new Map(
+    repeats.rows.map((row) => [entryKey(row.organization_id, row.event_id), row.standing_hash]),
+  )
+  return entries.map((entry) => {
+    const standingHash = standing.get(entryKey(entry.organizationId, entry.event.eventId))
+    if (standingHash === undefined) return ACCEPTED
+    return { outcome: standingHash.equals(entry.contentHash) ? 'duplicate' : 'conflict', standingHash }
+  })
+}
+
+const ACCEPTED: EntryOutcome = { outcome: 'accepted' }
+
 /** Rows are handed to the connection in pieces of about this size. */
 const COPY_CHUNK_CHARS = 256 * 1024
 
-async function copyEntries(client: PoolClient, entries: readonly LedgerEntry[]): Promise<void> {
-  const stream = client.query(copyFrom(`copy incoming (${INCOMING_COLUMNS}) from stdin`))
+async function copyEntries(
+  client: PoolClient,
+  entries: readonly LedgerEntry[],
+  batchId: string,
+  receivedAt: Date,
+): Promise<void> {
+  const stream = client.query(copyFrom(COPY_EVENTS))
   const finished = once(stream, 'finish')
+  const rest = copyFields([batchId, receivedAt.toISOString()])
   let chunk = ''
   for (const entry of entries) {
-    chunk += ledgerRow(entry)
+    chunk += `${ledgerFields(entry)}\t${rest}\n`
     if (chunk.length < COPY_CHUNK_CHARS) continue
     if (!stream.write(chunk)) await Promise.race([once(stream, 'drain'), finished])
     chunk = ''
@@ -164,23 +190,30 @@ async function copyEntries(client: PoolClient, entries: readonly LedgerEntry[]):
   await finished
 }
 
-async function outcomesWithRepeats(
+/** Tells the rollups what there is to add, organization by organization. */
+async function noteBatch(
   client: PoolClient,
   entries: readonly LedgerEntry[],
   batchId: string,
-): Promise<readonly EntryOutcome[]> {
-  const repeats = await client.query<{ organization_id: string; event_id: string; standing_hash: Buffer }>(
-    FIND_REPEATS,
-    [batchId],
-  )
-  const standing = new Map(
-    repeats.rows.map((row) => [entryKey(row.organization_id, row.event_id), row.standing_hash]),
-  )
-  return entries.map((entry) => {
-    const standingHash = standing.get(entryKey(entry.organizationId, entry.event.eventId))
-    if (standingHash === undefined) return { outcome: 'accepted' }
-    return { outcome: standingHash.equals(entry.contentHash) ? 'duplicate' : 'conflict', standingHash }
-  })
+): Promise<void> {
+  const notes = new Map<string, { count: number; minMs: number; maxMs: number }>()
+  for (const { organizationId, event } of entries) {
+    const note = notes.get(organizationId)
+    if (note === undefined) notes.set(organizationId, { count: 1, minMs: event.tsMs, maxMs: event.tsMs })
+    else {
+      note.count += 1
+      note.minMs = Math.min(note.minMs, event.tsMs)
+      note.maxMs = Math.max(note.maxMs, event.tsMs)
+    }
+  }
+  const values = [...notes.values()]
+  await client.query(NOTE_BATCH, [
+    uuidArray([...notes.keys()]),
+    values.map((note) => note.count),
+    timestamptzArray(values.map((note) => note.minMs)),
+    timestamptzArray(values.map((note) => note.maxMs)),
+    batchId,
+  ])
 }
 
 /** Tells entries apart inside one batch. */

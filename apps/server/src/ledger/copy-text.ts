@@ -6,8 +6,8 @@
 /** A field of a COPY row; numbers are finite. */
 export type CopyField = string | number | boolean | null | undefined
 
-/** One row, with its line feed. */
-export function copyRow(fields: readonly CopyField[]): string {
+/** Fields of a row, to be followed by a tab and more of them or by a line feed. */
+export function copyFields(fields: readonly CopyField[]): string {
   let row = ''
   for (let index = 0; index < fields.length; index++) {
     if (index > 0) row += '\t'
@@ -16,7 +16,7 @@ export function copyRow(fields: readonly CopyField[]): string {
     else if (typeof field === 'string') row += NEEDS_ESCAPE.test(field) ? escapeText(field) : field
     else row += field
   }
-  return `${row}\n`
+  return row
 }
 
 const NEEDS_ESCAPE = /[\\\t\n\r]/

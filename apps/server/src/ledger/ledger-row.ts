@@ -1,7 +1,7 @@
 import { decimalText, disjointQuantities, type Rating, type UsageEvent } from '@tokentally/core'
-import { type CopyField, copyRow } from './copy-text.ts'
+import { type CopyField, copyFields } from './copy-text.ts'
 
-/** Columns of `usage_event` in the order in which `ledgerRow` writes them. */
+/** Columns of `usage_event` in the order in which `ledgerFields` writes them. */
 export const LEDGER_COLUMNS = [
   'organization_id',
   'event_id',
@@ -68,12 +68,11 @@ export interface LedgerEntry {
   readonly rating: Rating
 }
 
-/** The entry as one row of COPY text: the content hash first (it goes to `event_key`), then `LEDGER_COLUMNS`. */
-export function ledgerRow(entry: LedgerEntry): string {
+/** The entry as fields of COPY text, one for each of `LEDGER_COLUMNS`. */
+export function ledgerFields(entry: LedgerEntry): string {
   const { event, rating } = entry
   const { quantities } = event
   const fields: CopyField[] = [
-    `\\x${entry.contentHash.toString('hex')}`,
     entry.organizationId,
     event.eventId,
     new Date(event.tsMs).toISOString(),
@@ -122,7 +121,7 @@ export function ledgerRow(entry: LedgerEntry): string {
     jsonText(event.tags),
     jsonText(event.host),
   ]
-  return copyRow(fields)
+  return copyFields(fields)
 }
 
 const OWN_COLUMN: ReadonlySet<string> = new Set([

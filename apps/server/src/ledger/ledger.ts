@@ -24,7 +24,7 @@ import type { LedgerEntry } from './ledger-row.ts'
  */
 
 const WRITERS_MAX = 2
-const BATCH_EVENTS_MAX = 5_000
+const BATCH_EVENTS_MAX = 2_500
 const QUEUED_EVENTS_MAX = 50_000
 
 /** An event on its way into the ledger, with the hash that tells a repeat from another event. */
