@@ -16,6 +16,7 @@ import {
   textAt,
   textsOf,
   type UsageReader,
+  withoutContradictions,
 } from './reader.ts'
 
 /**
@@ -109,11 +110,13 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
     result(): ReadUsage {
       const serviceTier = textAt(usage, 'service_tier')
       const isFinal = !isStreamed || hasFinalOutput
-      const quantities = usage === undefined ? undefined : quantitiesOf(usage, isFinal)
+      const reported = usage === undefined ? undefined : quantitiesOf(usage, isFinal)
+      const read = reported === undefined ? undefined : withoutContradictions(reported)
       return {
         ...(responseModel !== undefined && { responseModel }),
         ...(serviceTier !== undefined && { serviceTier }),
-        ...(quantities !== undefined && { quantities }),
+        ...(read !== undefined && { quantities: read.quantities }),
+        ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
         isComplete,
         isStreamed,
         ...(responseId !== undefined && { responseId }),

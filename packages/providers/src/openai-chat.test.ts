@@ -130,6 +130,25 @@ describe('usage', () => {
       { prompt_tokens: 800, completion_tokens: 2, prompt_tokens_details: { image_tokens: 765 } },
       counts(800, 2, { image_input_tokens: 765 }),
     ],
+    [
+      'images that are cached as well',
+      {
+        prompt_tokens: 1100,
+        completion_tokens: 2,
+        prompt_tokens_details: { cached_tokens: 1024, image_tokens: 765 },
+      },
+      counts(1100, 2, { cache_read_tokens: 1024, image_input_tokens: 76, image_cache_read_tokens: 689 }),
+    ],
+    [
+      'parts above their whole are left out',
+      {
+        prompt_tokens: 10,
+        completion_tokens: 2,
+        prompt_tokens_details: { cached_tokens: 11 },
+        completion_tokens_details: { reasoning_tokens: 3 },
+      },
+      counts(10, 2),
+    ],
     ['no output is zero output', { prompt_tokens: 3, completion_tokens: 0, total_tokens: 3 }, counts(3, 0)],
     ['one side missing is not zero', { prompt_tokens: 3 }, { input_tokens: 3 }],
     ['the other side missing', { completion_tokens: 4 }, { output_tokens: 4 }],

@@ -16,6 +16,7 @@ import {
   textAt,
   textsOf,
   type UsageReader,
+  withoutContradictions,
 } from './reader.ts'
 
 /**
@@ -152,30 +153,55 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
 /** The usage in the words of the usage event. */
 export function quantitiesOf(
   usage: JsonObject,
-): { quantities: Record<string, number>; mismatch?: string } | undefined {
+): { readonly quantities: Readonly<Record<string, number>>; readonly mismatch?: string } | undefined {
   const input = countAt(usage, 'prompt_tokens')
   const output = countAt(usage, 'completion_tokens')
   if (input === undefined && output === undefined) return undefined
-  const prompt = objectAt(usage, 'prompt_tokens_details')
-  const completion = objectAt(usage, 'completion_tokens_details')
-  const quantities: Record<string, number> = {}
+  const reported: Record<string, number> = {}
   // A side that was not reported is absent, not zero: it can then be estimated.
   if (input !== undefined) {
-    quantities['input_tokens'] = input
-    addPart(quantities, 'cache_read_tokens', countAt(prompt, 'cached_tokens'))
-    addPart(quantities, 'cache_write_tokens', countAt(prompt, 'cache_write_tokens'))
-    addPart(quantities, 'audio_input_tokens', countAt(prompt, 'audio_tokens'))
-    addPart(quantities, 'image_input_tokens', countAt(prompt, 'image_tokens'))
+    reported['input_tokens'] = input
+    addInputParts(reported, input, objectAt(usage, 'prompt_tokens_details'))
   }
   if (output !== undefined) {
-    quantities['output_tokens'] = output
-    addPart(quantities, 'reasoning_tokens', countAt(completion, 'reasoning_tokens'))
-    addPart(quantities, 'audio_output_tokens', countAt(completion, 'audio_tokens'))
+    const completion = objectAt(usage, 'completion_tokens_details')
+    reported['output_tokens'] = output
+    addPart(reported, 'reasoning_tokens', countAt(completion, 'reasoning_tokens'))
+    addPart(reported, 'audio_output_tokens', countAt(completion, 'audio_tokens'))
   }
+  const { quantities, mismatch } = withoutContradictions(reported)
   const total = countAt(usage, 'total_tokens')
   const sum = (input ?? 0) + (output ?? 0)
-  if (total === undefined || total === sum) return { quantities }
-  return { quantities, mismatch: `total_tokens is ${total}, prompt and completion add up to ${sum}` }
+  if (total !== undefined && total !== sum) {
+    return { quantities, mismatch: `total_tokens is ${total}, prompt and completion add up to ${sum}` }
+  }
+  return { quantities, ...(mismatch !== undefined && { mismatch }) }
+}
+
+/**
+ * Cached tokens may be image or audio tokens as well, and are counted in both details: what does not fit
+ * beside the cached part is inside it.
+ */
+function addInputParts(
+  quantities: Record<string, number>,
+  input: number,
+  details: JsonObject | undefined,
+): void {
+  const read = countAt(details, 'cached_tokens') ?? 0
+  const written = countAt(details, 'cache_write_tokens') ?? 0
+  addPart(quantities, 'cache_read_tokens', read)
+  addPart(quantities, 'cache_write_tokens', written)
+  let uncached = Math.max(0, input - read - written)
+  let cached = read
+  for (const kind of ['audio', 'image'] as const) {
+    const count = countAt(details, `${kind}_tokens`) ?? 0
+    const beside = Math.min(count, uncached)
+    const inside = Math.min(count - beside, cached)
+    addPart(quantities, `${kind}_input_tokens`, beside)
+    addPart(quantities, `${kind}_cache_read_tokens`, inside)
+    uncached -= beside
+    cached -= inside
+  }
 }
 
 function addPart(quantities: Record<string, number>, meter: string, count: number | undefined): void {

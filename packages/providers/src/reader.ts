@@ -1,3 +1,4 @@
+import { findContradictions } from '@tokentally/core'
 import type { RecognizedCall, WireFormat } from './recognize.ts'
 
 /** What a call's answer said about usage. Counts are those of the provider; absent means not reported. */
@@ -95,6 +96,23 @@ export function textAt(object: JsonObject | undefined, key: string): string | un
 export function countAt(object: JsonObject | undefined, key: string): number | undefined {
   const value = object?.[key]
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined
+}
+
+/**
+ * Takes out parts that are larger than the whole they belong to. The totals stand, so that the call is counted
+ * whatever else the provider says.
+ */
+export function withoutContradictions(quantities: Readonly<Record<string, number>>): {
+  readonly quantities: Readonly<Record<string, number>>
+  readonly mismatch?: string
+} {
+  const consistent = { ...quantities }
+  let mismatch: string | undefined
+  for (let found = findContradictions(consistent); found.length > 0; found = findContradictions(consistent)) {
+    mismatch ??= found.map(({ message }) => message).join('; ')
+    for (const { meter } of found) delete consistent[meter]
+  }
+  return { quantities: consistent, ...(mismatch !== undefined && { mismatch }) }
 }
 
 /** Collects text up to the limit. */

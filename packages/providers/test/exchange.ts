@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { findContradictions } from '@tokentally/core'
 import fc from 'fast-check'
 import type { ReadUsage, UsageReader } from '../src/index.ts'
 
@@ -96,7 +97,10 @@ function anyOf(members: readonly (readonly [string, fc.Arbitrary<unknown>])[]): 
   return fc.record(Object.fromEntries(members), { requiredKeys: [] })
 }
 
-/** Quantities that are no count: not a whole number that is exact and not negative. */
-export function badCounts({ quantities = {} }: ReadUsage): [meter: string, quantity: number][] {
-  return Object.entries(quantities).filter(([, quantity]) => !Number.isSafeInteger(quantity) || quantity < 0)
+/** What no usage event may have: quantities that are no whole, exact count, and parts above their whole. */
+export function badCounts({ quantities = {} }: ReadUsage): (readonly [meter: string, problem: unknown])[] {
+  return [
+    ...Object.entries(quantities).filter(([, quantity]) => !Number.isSafeInteger(quantity) || quantity < 0),
+    ...findContradictions(quantities).map(({ meter, message }) => [meter, message] as const),
+  ]
 }
