@@ -1,33 +1,24 @@
 import {
   CallContext,
-  cleanDimensions,
   currentContext,
   type DimensionResolvers,
-  type Dimensions,
   type MeterOptions,
+  RequestTally,
   resolveDimensions,
   runInContext,
   startForRequests,
-  type UsageSoFar,
 } from '@tokentally/meter'
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
 
-export { attribute, cost, flush, meter, record, shutdown } from '@tokentally/meter'
+export { attribute, cost, flush, meter, RequestTally, record, shutdown } from '@tokentally/meter'
 
 /** Options of the middleware: those of the meter, and whom a request's calls are for. */
 export type TokenTallyOptions = MeterOptions & DimensionResolvers<Request>
 
-/** `req.tokenTally`: the request's own account. */
-export interface RequestTally {
-  /** Adds dimensions, for calls that are not finished yet. */
-  add(dimensions: Dimensions): void
-  /** What the request has used so far. */
-  readonly usage: UsageSoFar
-}
-
 declare global {
   namespace Express {
     interface Request {
+      /** The request's own account. */
       tokenTally: RequestTally
     }
   }
@@ -45,12 +36,7 @@ export function tokenTally(options: TokenTallyOptions = {}): RequestHandler {
   const { settings } = startForRequests(options)
   return function tokenTally(req: Request, _res: Response, next: NextFunction): void {
     const context = new CallContext(currentContext(), () => resolveDimensions(options, req, settings.onError))
-    req.tokenTally = {
-      add: (dimensions) => context.add(cleanDimensions(dimensions)),
-      get usage() {
-        return context.usage
-      },
-    }
+    req.tokenTally = new RequestTally(context)
     runInContext(context, next)
   }
 }

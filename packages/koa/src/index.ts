@@ -1,32 +1,23 @@
 import {
   CallContext,
-  cleanDimensions,
   currentContext,
   type DimensionResolvers,
-  type Dimensions,
   type MeterOptions,
+  RequestTally,
   resolveDimensions,
   runInContext,
   startForRequests,
-  type UsageSoFar,
 } from '@tokentally/meter'
 import type { Context, Middleware, Next } from 'koa'
 
-export { attribute, cost, flush, meter, record, shutdown } from '@tokentally/meter'
+export { attribute, cost, flush, meter, RequestTally, record, shutdown } from '@tokentally/meter'
 
 /** Options of the middleware: those of the meter, and whom a request's calls are for. */
 export type TokenTallyOptions = MeterOptions & DimensionResolvers<Context>
 
-/** `ctx.tokenTally`: the request's own account. */
-export interface RequestTally {
-  /** Adds dimensions, for calls that are not finished yet. */
-  add(dimensions: Dimensions): void
-  /** What the request has used so far. */
-  readonly usage: UsageSoFar
-}
-
 declare module 'koa' {
   interface DefaultContext {
+    /** The request's own account. */
     tokenTally: RequestTally
   }
 }
@@ -43,12 +34,7 @@ export function tokenTally(options: TokenTallyOptions = {}): Middleware {
   const { settings } = startForRequests(options)
   return function tokenTally(ctx: Context, next: Next): Promise<unknown> {
     const context = new CallContext(currentContext(), () => resolveDimensions(options, ctx, settings.onError))
-    ctx['tokenTally'] = {
-      add: (dimensions: Dimensions) => context.add(cleanDimensions(dimensions)),
-      get usage() {
-        return context.usage
-      },
-    } satisfies RequestTally
+    ctx['tokenTally'] = new RequestTally(context)
     return runInContext(context, next)
   }
 }

@@ -1,6 +1,11 @@
 import type { Dimensions, UsageEventJson } from '@tokentally/core'
 import { meterClient } from './client.ts'
-import { attribute as attributeInContext, type CallContext, runInContext as runIn } from './context.ts'
+import {
+  attribute as attributeInContext,
+  type CallContext,
+  runInContext as runIn,
+  type UsageSoFar,
+} from './context.ts'
 import type { CostSource } from './cost.ts'
 import { cleanDimensions } from './options.ts'
 import { runningMeter, tap, tapOwnDispatcher, tapUndici } from './start.ts'
@@ -34,6 +39,25 @@ export function attribute<T>(dimensions: Dimensions, work: () => T): T {
 export function runInContext<T>(context: CallContext, work: () => T): T {
   tapUndici()
   return runIn(context, work)
+}
+
+/** A request's own account, as the web frameworks' middleware hands it to the application. */
+export class RequestTally {
+  readonly #context: CallContext
+
+  constructor(context: CallContext) {
+    this.#context = context
+  }
+
+  /** Adds dimensions, for calls that are not finished yet. */
+  add(dimensions: Dimensions): void {
+    this.#context.add(cleanDimensions(dimensions))
+  }
+
+  /** What the request has used so far. */
+  get usage(): UsageSoFar {
+    return this.#context.usage
+  }
 }
 
 /**
