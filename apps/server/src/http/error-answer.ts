@@ -33,7 +33,15 @@ export function toProblem(error: unknown): Problem {
     })
   }
   if (isFastifyError(error)) return fastifyProblem(error)
+  if (isUnstorableText(error)) {
+    return new Problem({ code: 'invalid-request', detail: 'Text must not contain NUL.', cause: error })
+  }
   return new Problem({ code: 'internal-error', cause: error })
+}
+
+/** PostgreSQL's text holds every character but NUL (SQLSTATE 22021; 22P05 inside JSON). */
+function isUnstorableText(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === '22021' || error.code === '22P05')
 }
 
 function isFastifyError(error: unknown): error is FastifyError {

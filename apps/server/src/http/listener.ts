@@ -32,13 +32,27 @@ export async function listen(options: {
 }): Promise<Listener> {
   let handler: Handler = (request, response) => answerWhileStarting(request, response, options.missing())
   let isStopping = false
+  // How many requests of each connection wait for their answer. Node's own closeIdleConnections spares connections
+  // that have not sent a request yet, and those that become idle later: either would hold up a stop for a minute.
+  const unanswered = new Map<Socket, number>()
   const server = createServer(
     { requestTimeout: REQUEST_TIMEOUT_MS, keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS },
     (request, response) => {
+      const { socket } = request
       if (isStopping) response.setHeader('connection', 'close')
+      unanswered.set(socket, (unanswered.get(socket) ?? 0) + 1)
+      response.once('close', () => {
+        const left = (unanswered.get(socket) ?? 1) - 1
+        if (isStopping && left === 0) socket.destroySoon()
+        else if (!socket.destroyed) unanswered.set(socket, left)
+      })
       handler(request, response)
     },
   )
+  server.on('connection', (socket) => {
+    unanswered.set(socket, 0)
+    socket.once('close', () => unanswered.delete(socket))
+  })
   server.on('clientError', answerUnreadableRequest)
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
@@ -53,7 +67,7 @@ export async function listen(options: {
     async stop() {
       isStopping = true
       const closed = new Promise((resolve) => server.close(resolve))
-      server.closeIdleConnections()
+      for (const [socket, requests] of unanswered) if (requests === 0) socket.destroy()
       await closed
     },
   }

@@ -7,11 +7,15 @@ import {
   validatorCompiler,
   type ZodTypeProvider,
 } from 'fastify-type-provider-zod'
+import { z } from 'zod'
 import type { Logger } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { App } from './app.ts'
 import { answerWithProblem } from './error-answer.ts'
-import { Problem } from './problem.ts'
+import { PROBLEM_CONTENT_TYPE, Problem, problemSchema } from './problem.ts'
+
+/** Of one part of a path, as sent: 512 characters of an id, each up to nine when percent-encoded. */
+const PARAM_MAX_CHARS = 9 * 512
 
 export interface AppOptions {
   readonly logger: Logger
@@ -33,7 +37,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: options.bodyMaxBytes,
     frameworkErrors: answerWithProblem,
-    routerOptions: { ignoreTrailingSlash: true },
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: PARAM_MAX_CHARS },
   }).withTypeProvider<ZodTypeProvider>()
 
   app.setValidatorCompiler(validatorCompiler)
@@ -88,15 +92,44 @@ async function describe(app: App, version: string): Promise<void> {
       },
     },
     transform: (input) => {
-      const transformed = jsonSchemaTransform(input)
+      const { schema } = input
+      if (schema.hide === true) return jsonSchemaTransform(input)
+      const transformed = jsonSchemaTransform({
+        ...input,
+        // Any route may answer with a problem; one that declares no answer has a body of its own kind.
+        schema: {
+          ...schema,
+          response: { 200: z.null(), default: problemSchema, ...objectOf(schema.response) },
+        },
+      })
       const { scope } = input.route.config ?? {}
-      if (scope === undefined) return transformed
-      const schema = { ...transformed.schema, security: [{ bearer: [] }, { key: [] }] }
-      return { ...transformed, schema }
+      return {
+        ...transformed,
+        schema: {
+          ...transformed.schema,
+          response: problemsByTheirType(objectOf(transformed.schema['response'])),
+          ...(scope !== undefined && { security: [{ bearer: [] }, { key: [] }] }),
+        },
+      }
     },
   })
   await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true })
   app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) => reply.send(app.swagger()))
+}
+
+/** Problems have a content type of their own. */
+function problemsByTheirType(responses: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(responses).map(([status, schema]) =>
+      status === 'default' || Number(status) >= 400
+        ? [status, { description: 'A problem', content: { [PROBLEM_CONTENT_TYPE]: { schema } } }]
+        : [status, schema],
+    ),
+  )
+}
+
+function objectOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null ? { ...value } : {}
 }
 
 /** The path without its query, which may name customers. */

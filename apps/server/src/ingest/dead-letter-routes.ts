@@ -16,7 +16,7 @@ export function registerDeadLetterRoutes(
     schema: {
       tags: ['ingestion'],
       summary: 'Events that could not be understood, newest first',
-      querystring: z.object({ limit: z.coerce.number().int().min(1).max(1000).default(100) }),
+      querystring: z.strictObject({ limit: z.coerce.number().int().min(1).max(1000).default(100) }),
       response: { 200: z.object({ dead_letters: z.array(z.record(z.string(), z.unknown())) }) },
     },
     handler: async (request) => {
@@ -34,7 +34,7 @@ export function registerDeadLetterRoutes(
     schema: {
       tags: ['ingestion'],
       summary: 'Try dead letters again',
-      querystring: z.object({ id: z.uuid().optional().describe('Only this one.') }),
+      querystring: z.strictObject({ id: z.uuid().optional().describe('Only this one.') }),
       response: { 200: z.object({ replayed: z.number().int(), still_rejected: z.number().int() }) },
     },
     handler: async (request) => {

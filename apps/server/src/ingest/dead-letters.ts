@@ -3,7 +3,8 @@ import { type FieldIssue, parseUsageEvent, usageEventSchema } from '@tokentally/
 import type { Pool } from 'pg'
 import type { Ledger } from '../ledger/index.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import type { Rejected } from './submit.ts'
+import { append, type Rejected } from './submit.ts'
+import { Unreadable } from './unreadable.ts'
 
 /**
  * What could not be understood is set aside, so that it can be replayed once the cause is mended.
@@ -45,8 +46,8 @@ export class DeadLetters {
   }
 
   /**
-   * Keeps what was rejected of a request. Conflicts are left out: their first event stands for good. Never
-   * throws.
+   * Keeps what was rejected of a request. Conflicts are left out: their first event stands for good. So is
+   * what could not be read: there is nothing to replay. Never throws.
    *
    * @param inputs all events of the request; `rejected` points into them
    */
@@ -56,12 +57,14 @@ export class DeadLetters {
     inputs: readonly unknown[],
     rejected: readonly Rejected[],
   ): Promise<void> {
-    const letters = rejected.filter((event) => !event.isConflict)
+    const letters = rejected.filter(
+      ({ index, isConflict }) => !isConflict && !(inputs[index] instanceof Unreadable),
+    )
     if (letters.length === 0) return
     const { pool, metrics, now, onError } = this.#dependencies
     try {
       const contents = letters.map(({ index }) => JSON.stringify(knownFields(inputs[index])))
-      const issues = letters.map(({ errors }) => JSON.stringify(errors.map(withoutValues)))
+      const issues = letters.map(({ errors }) => JSON.stringify(errors.map(withoutText)))
       await pool.query(STORE, [
         organizationId,
         now(),
@@ -110,9 +113,14 @@ function shortValue(value: unknown, depth: number): unknown {
   )
 }
 
-/** Field names of a stranger may be long; messages are ours. */
-function withoutValues({ path, message }: FieldIssue): FieldIssue {
-  return { path: path.slice(0, 200).toWellFormed().replaceAll('\0', ''), message: message.slice(0, 300) }
+/** What a field is called; anything else in its place may be a prompt. */
+const FIELD_PATH = /^[\w.:/-]{1,128}$/
+
+/** Messages are ours; the names of fields are a stranger's. */
+function withoutText({ path, message }: FieldIssue): FieldIssue {
+  const [field = ''] = path.split('.', 1)
+  const shown = path === '' || FIELD_PATH.test(path) ? path : KNOWN_FIELDS.has(field) ? `${field}.…` : '…'
+  return { path: shown, message: message.slice(0, 300) }
 }
 
 /** How a replay went. */
@@ -150,6 +158,8 @@ const NIL_UUID = '00000000-0000-0000-0000-000000000000'
 /**
  * Tries open dead letters again. A letter without an event id takes its own id for one and keeps its time of
  * receipt, so that a replay that is repeated counts once.
+ *
+ * @throws Problem when the ledger cannot take events now; what was replayed until then stays so
  */
 export async function replayDeadLetters(
   { pool, ledger, now }: { pool: Pool; ledger: Pick<Ledger, 'append'>; now: () => Date },
@@ -172,7 +182,7 @@ export async function replayDeadLetters(
         nowMs: now().getTime(),
         newEventId: () => letter.dead_letter_id,
       })
-      const outcome = parsed.ok ? (await ledger.append(letter.organization_id, [parsed]))[0] : undefined
+      const outcome = parsed.ok ? (await append(ledger, letter.organization_id, [parsed]))[0] : undefined
       if (outcome === undefined || outcome === 'conflict') {
         stillRejected++
         continue

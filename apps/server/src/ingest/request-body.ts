@@ -17,8 +17,8 @@ export interface BodyHeaders {
 }
 
 /**
- * Reads a request body, decompressed. What exceeds a limit is discarded as it arrives, so that the sender
- * gets the answer instead of a broken connection.
+ * Reads a request body, decompressed. What exceeds a limit is discarded as it arrives: the sender gets the
+ * answer instead of a broken connection, and the connection is free for the next request.
  *
  * @throws Problem `content-too-large`, `unsupported-content-encoding`, or `invalid-request` for broken data
  */
@@ -26,9 +26,8 @@ export async function readBody(stream: Readable, headers: BodyHeaders, limits: B
   try {
     if (Number(headers['content-length'] ?? 0) > limits.bodyMaxBytes) throw tooLarge(limits.bodyMaxBytes)
     const decompress = decompressorOf(headers['content-encoding'])
-    const arrived = limited(stream, limits.bodyMaxBytes)
-    if (decompress === undefined) return Buffer.concat(await Array.fromAsync(arrived))
-    return await decompressed(arrived, decompress, limits.decompressedMaxBytes)
+    if (decompress === undefined) return await collect(stream, limits.bodyMaxBytes)
+    return await collectDecompressed(stream, decompress, limits)
   } finally {
     stream.resume()
   }
@@ -55,56 +54,47 @@ function decompressorOf(encoding: string | undefined): Transform | undefined {
   }
 }
 
-async function* limited(stream: Readable, maxBytes: number): AsyncGenerator<Buffer> {
-  let bytes = 0
-  // Without destroying the stream on the way out: the rest of an oversized body is drained by the caller.
-  for await (const chunk of stream.iterator({ destroyOnReturn: false })) {
-    const buffer = Buffer.isBuffer(chunk) ? chunk : Buffer.from(String(chunk))
-    bytes += buffer.length
-    if (bytes > maxBytes) throw tooLarge(maxBytes)
-    yield buffer
-  }
-}
-
-async function decompressed(
-  arrived: AsyncIterable<Buffer>,
-  decompress: Transform,
-  maxBytes: number,
-): Promise<Buffer> {
+/** Listens to the stream until its end, also after the limit: what nobody reads would block its connection. */
+function collect(stream: Readable, maxBytes: number): Promise<Buffer> {
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
   const chunks: Buffer[] = []
   let bytes = 0
-  decompress.on('data', (chunk: Buffer) => {
+  stream.on('data', (chunk: Buffer) => {
     bytes += chunk.length
-    if (bytes > maxBytes) decompress.destroy(tooLarge(maxBytes))
-    else chunks.push(chunk)
-  })
-  decompress.on('end', () => resolve(Buffer.concat(chunks)))
-  decompress.on('error', (error) =>
-    reject(
-      error instanceof Problem
-        ? error
-        : new Problem({ code: 'invalid-request', detail: 'The compressed body is broken.', cause: error }),
-    ),
-  )
-  const feed = async () => {
-    for await (const chunk of arrived) {
-      if (decompress.destroyed) return
-      if (!decompress.write(chunk)) await drained(decompress)
+    if (bytes <= maxBytes) {
+      chunks.push(chunk)
+    } else {
+      chunks.length = 0
+      reject(tooLarge(maxBytes))
     }
-    decompress.end()
-  }
-  feed().catch((error: unknown) =>
-    decompress.destroy(error instanceof Error ? error : new Error(String(error))),
-  )
+  })
+  stream.on('end', () => resolve(Buffer.concat(chunks)))
+  stream.on('error', reject)
   return promise
 }
 
-function drained(stream: Transform): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>()
-  stream.once('drain', resolve)
-  stream.once('close', resolve)
-  return promise
+async function collectDecompressed(
+  stream: Readable,
+  decompress: Transform,
+  limits: BodyLimits,
+): Promise<Buffer> {
+  let bytes = 0
+  stream.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+    if (bytes > limits.bodyMaxBytes) decompress.destroy(tooLarge(limits.bodyMaxBytes))
+    else if (!decompress.destroyed && !decompress.write(chunk)) stream.pause()
+  })
+  stream.on('end', () => decompress.end())
+  stream.on('error', (error) => decompress.destroy(error))
+  decompress.on('drain', () => stream.resume())
+  try {
+    return await collect(decompress, limits.decompressedMaxBytes)
+  } catch (error) {
+    if (error instanceof Problem) throw error
+    throw new Problem({ code: 'invalid-request', detail: 'The compressed body is broken.', cause: error })
+  } finally {
+    decompress.destroy()
+  }
 }
 
 function tooLarge(maxBytes: number): Problem {

@@ -2,6 +2,7 @@ import { type FieldIssue, parseUsageEvent } from '@tokentally/core'
 import { Problem } from '../http/problem.ts'
 import { type IncomingEvent, type Ledger, LedgerBusy } from '../ledger/index.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
+import { Unreadable } from './unreadable.ts'
 
 /** An event that was refused; its neighbours are not affected. */
 export interface Rejected {
@@ -40,6 +41,10 @@ export async function submit(
   const goodIndexes: number[] = []
   const rejected: Rejected[] = []
   inputs.forEach((input, index) => {
+    if (input instanceof Unreadable) {
+      rejected.push({ index, errors: input.issues, isConflict: false })
+      return
+    }
     const parsed = parseUsageEvent(input, receipt)
     if (parsed.ok) {
       good.push(parsed)
@@ -76,7 +81,12 @@ export async function submit(
   return { accepted, duplicates, rejected: rejected.sort((a, b) => a.index - b.index) }
 }
 
-async function append(
+/**
+ * Appends to the ledger.
+ *
+ * @throws Problem `too-many-requests` or `unavailable` when nothing could be stored; try again later
+ */
+export async function append(
   ledger: Pick<Ledger, 'append'>,
   organizationId: string,
   events: readonly IncomingEvent[],

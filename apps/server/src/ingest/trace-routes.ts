@@ -1,5 +1,6 @@
 import { usageEventJsonFromSpan } from '@tokentally/core'
 import type { FastifyReply } from 'fastify'
+import { z } from 'zod'
 import type { App } from '../http/app.ts'
 import { Problem } from '../http/problem.ts'
 import type { DeadLetters } from './dead-letters.ts'
@@ -25,11 +26,17 @@ export function registerTraceRoutes(app: App, dependencies: TraceDependencies): 
     method: 'POST',
     url: '/v1/traces',
     config: { scope: 'ingest' },
+    // The handler reads the body: both encodings, compressed or not.
+    validatorCompiler: () => () => ({ value: undefined }),
     schema: {
       tags: ['ingestion'],
       summary: 'OTLP/HTTP traces, protobuf or JSON',
       description:
         'Spans with GenAI attributes become usage events; others are ignored. Point any OpenTelemetry SDK or Collector here.',
+      consumes: ['application/x-protobuf', 'application/json'],
+      produces: ['application/x-protobuf', 'application/json'],
+      body: z.unknown().describe('ExportTraceServiceRequest of opentelemetry-proto 1.x'),
+      response: { 200: z.unknown().describe('ExportTraceServiceResponse') },
     },
     handler: async (request, reply) => {
       const encoding = encodingOf(request.headers['content-type'])

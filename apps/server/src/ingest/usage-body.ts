@@ -1,11 +1,14 @@
+import { isUtf8 } from 'node:buffer'
 import { Problem } from '../http/problem.ts'
 import { decodeUtf8 } from './request-body.ts'
+import { Unreadable } from './unreadable.ts'
 
 /** Events of one request at most. */
 export const EVENTS_MAX = 10_000
 
 /** What a usage request holds, before any event is looked at. */
 export interface UsageBody {
+  /** As sent; `Unreadable` where a line or a CloudEvent of several holds none. */
   readonly events: readonly unknown[]
   /** True for a body that is one event: its field paths then carry no index. */
   readonly isSingle: boolean
@@ -67,10 +70,9 @@ function readPlain(text: string): UsageBody {
 }
 
 function readLines(text: string): unknown[] {
-  return text.split('\n').flatMap((line, index) => {
-    if (line.trim() === '') return []
-    return [readJson(line, `line ${index + 1}`)]
-  })
+  return text
+    .split('\n')
+    .flatMap((line, index) => (line.trim() === '' ? [] : [parseJson(line, '', `line ${index + 1}`)]))
 }
 
 function readBinaryCloudEvent(text: string, header: (name: string) => string | undefined): UsageBody {
@@ -87,11 +89,13 @@ function readBinaryCloudEvent(text: string, header: (name: string) => string | u
  * The usage event is the CloudEvent's `data`. Its `id` and `time` serve where the data has none of its own.
  */
 function fromCloudEvent(cloudEvent: unknown): unknown {
-  if (!isObject(cloudEvent)) throw invalid('', 'a CloudEvent is a JSON object')
+  if (!isObject(cloudEvent)) return new Unreadable('', 'a CloudEvent is a JSON object')
   const version = cloudEvent['specversion']
-  if (typeof version !== 'string' || !version.startsWith('1.')) throw invalid('specversion', 'must be 1.0')
+  if (typeof version !== 'string' || !version.startsWith('1.'))
+    return new Unreadable('specversion', 'must be 1.0')
   const data = readData(cloudEvent)
-  if (!isObject(data)) throw invalid('data', 'must be a usage event')
+  if (data instanceof Unreadable) return data
+  if (!isObject(data)) return new Unreadable('data', 'must be a usage event')
   const { id, time } = cloudEvent
   return {
     ...(typeof id === 'string' && { event_id: id }),
@@ -103,20 +107,31 @@ function fromCloudEvent(cloudEvent: unknown): unknown {
 function readData(cloudEvent: Readonly<Record<string, unknown>>): unknown {
   const encoded = cloudEvent['data_base64']
   if (typeof encoded !== 'string') return cloudEvent['data']
-  return readJson(decodeUtf8(Buffer.from(encoded, 'base64')), 'data_base64')
+  const bytes = Buffer.from(encoded, 'base64')
+  if (!isUtf8(bytes)) return new Unreadable('data_base64', 'does not encode valid UTF-8')
+  return parseJson(bytes.toString(), 'data_base64', 'what it encodes')
 }
 
-function readJson(text: string, place = 'the body'): unknown {
+function readJson(text: string): unknown {
+  const json = parseJson(text, '', 'the body')
+  if (!(json instanceof Unreadable)) return json
+  throw new Problem({
+    code: 'invalid-request',
+    detail: `${json.issues.map(({ message }) => message).join()}; nothing was stored.`,
+  })
+}
+
+/** @returns the value, or what is wrong */
+function parseJson(text: string, path: string, what: string): unknown {
   try {
     return JSON.parse(text)
-  } catch (cause) {
-    const position = cause instanceof SyntaxError ? /at position \d+/.exec(cause.message)?.[0] : undefined
+  } catch (error) {
     // The parser's own message quotes the text; what a caller sent by mistake should not come back in an error.
-    throw new Problem({
-      code: 'invalid-request',
-      detail: `${place} is not valid JSON${position === undefined ? '' : ` (${position})`}; nothing was stored.`,
-      cause,
-    })
+    const position = error instanceof SyntaxError ? / at position \d+/.exec(error.message)?.[0] : undefined
+    return new Unreadable(
+      path,
+      `${what} is not valid JSON${position === undefined ? '' : ` (${position.trim()})`}`,
+    )
   }
 }
 

@@ -52,7 +52,7 @@ export function registerUsageRoutes(app: App, dependencies: UsageDependencies): 
       const body = await readBody(request.raw, request.headers, dependencies.limits)
       const { events, isSingle } = readUsageBody(body, request.headers['content-type'] ?? '', (name) => {
         const value = request.headers[name]
-        return typeof value === 'string' ? decodeURIComponent(value) : undefined
+        return typeof value === 'string' ? decodeHeader(name, value) : undefined
       })
       const submission = await submit(dependencies, request.organizationId, events)
       await dependencies.deadLetters.store(request.organizationId, 'usage', events, submission.rejected)
@@ -80,11 +80,24 @@ export function registerUsageRoutes(app: App, dependencies: UsageDependencies): 
       const body = await readBody(request.raw, request.headers, dependencies.limits)
       const event = fromLegacy(body)
       const submission = await submit(dependencies, request.organizationId, [event])
-      const problem = wholeRefusal(submission, true)
+      const problem = wholeRefusal(withLegacyNames(submission), true)
       if (problem !== undefined) throw problem
       return answerOf(submission)
     },
   })
+}
+
+/** CloudEvents percent-encode what a header cannot hold (HTTP binding 1.0.2, section 3.1.3.2). */
+function decodeHeader(name: string, value: string): string {
+  try {
+    return decodeURIComponent(value)
+  } catch (cause) {
+    throw new Problem({
+      code: 'invalid-request',
+      errors: [{ path: name, message: 'is not percent-encoded UTF-8' }],
+      cause,
+    })
+  }
 }
 
 /** An event in the words of the integrations of old; a tenant is a customer. */
@@ -136,9 +149,33 @@ function fromLegacy(body: Buffer): unknown {
   }
 }
 
+const LEGACY_NAMES: Readonly<Record<string, string>> = {
+  ts: 'timestamp',
+  customer_id: 'tenant_id',
+  input_tokens: 'prompt_tokens',
+  output_tokens: 'completion_tokens',
+}
+
+/** Names the fields as the sender wrote them. */
+function withLegacyNames(submission: Submission): Submission {
+  const rejected = submission.rejected.map((event) => ({
+    ...event,
+    errors: event.errors.map(({ path, message }) => ({ path: LEGACY_NAMES[path] ?? path, message })),
+  }))
+  return { ...submission, rejected }
+}
+
+/** RFC 3339; without an offset, as Python's `isoformat` prints it, it is UTC wherever the service runs. */
+const TIMESTAMP = /^(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2}(?:\.\d+)?)([Zz]|[+-]\d{2}:\d{2})?$/
+
 function instantOf(timestamp: string | number): string {
-  const date = new Date(typeof timestamp === 'number' ? timestamp * 1000 : timestamp)
-  if (!Number.isNaN(date.getTime())) return date.toISOString()
+  if (typeof timestamp === 'string') {
+    const [, day, time, offset = 'Z'] = TIMESTAMP.exec(timestamp) ?? []
+    if (day !== undefined && time !== undefined) return `${day}T${time}${offset.toUpperCase()}`
+  } else {
+    const date = new Date(timestamp * 1000)
+    if (!Number.isNaN(date.getTime())) return date.toISOString()
+  }
   throw new Problem({
     code: 'invalid-request',
     errors: [{ path: 'timestamp', message: 'must be RFC 3339 or Unix seconds' }],

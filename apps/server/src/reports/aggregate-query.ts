@@ -245,15 +245,20 @@ function ledgerExpression(dimension: Dimension, parameters: SqlParameters): stri
 /**
  * Where a bucket begins. Days and longer are dates of the zone's calendar; hours and minutes are instants,
  * cut in local time, so that half-hour zones get their own full hours and the hour that a clock change
- * repeats stays two buckets.
+ * repeats stays two buckets. Where the clock changes by half an hour (Lord Howe Island), the hour in which it
+ * does so begins with the change: before it, its local time was another hour's.
  */
 function bucketExpression(request: AggregateRequest, ts: string, parameters: SqlParameters): string {
   const { granularity } = request
   if (granularity === undefined) return 'null::text'
   const zone = `${parameters.add(request.timeZone)}::text`
   const local = `(${ts} at time zone ${zone})`
-  if (granularity === 'minute' || granularity === 'hour') {
-    return `((${ts} - (${local} - date_trunc('${granularity}', ${local}))))`
+  const cut = `date_trunc('${granularity}', ${local})`
+  const nominal = `(${ts} - (${local} - ${cut}))`
+  if (granularity === 'minute') return nominal
+  if (granularity === 'hour') {
+    const shift = `(${cut} - (${nominal} at time zone ${zone}))`
+    return `(${nominal} + greatest(${shift}, -${shift}))`
   }
-  return `to_char(date_trunc('${granularity}', ${local}), 'YYYY-MM-DD')`
+  return `to_char(${cut}, 'YYYY-MM-DD')`
 }

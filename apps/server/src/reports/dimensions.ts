@@ -35,7 +35,8 @@ const rolledUp: ReadonlySet<string> = new Set(ROLLED_UP_COLUMNS)
  * @returns undefined when there is no such dimension
  */
 export function dimensionOf(name: string): Dimension | undefined {
-  if (name.startsWith(TAG_PREFIX) && name.length > TAG_PREFIX.length) {
+  // No event can have a tag with a NUL in its name, and PostgreSQL takes none.
+  if (name.startsWith(TAG_PREFIX) && name.length > TAG_PREFIX.length && !name.includes('\0')) {
     return { name, column: undefined, tag: name.slice(TAG_PREFIX.length) }
   }
   for (const [known, column] of Object.entries(DIMENSION_COLUMNS)) {

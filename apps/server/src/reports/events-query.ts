@@ -124,14 +124,17 @@ export function encodeCursor(position: EventPosition): string {
   return Buffer.from(JSON.stringify([position.tsMs, position.eventId])).toString('base64url')
 }
 
+/** End of the year 9999; no event is later. */
+const TS_MAX_MS = Date.UTC(10_000, 0, 1) - 1
+
 /** @returns undefined when the text is no cursor of ours */
 export function decodeCursor(text: string): EventPosition | undefined {
   try {
     const parsed: unknown = JSON.parse(Buffer.from(text, 'base64url').toString())
     if (!Array.isArray(parsed)) return undefined
     const [tsMs, eventId]: unknown[] = parsed
-    if (typeof tsMs !== 'number' || !Number.isSafeInteger(tsMs) || typeof eventId !== 'string')
-      return undefined
+    if (typeof tsMs !== 'number' || !Number.isInteger(tsMs) || tsMs < 0 || tsMs > TS_MAX_MS) return undefined
+    if (typeof eventId !== 'string' || eventId.includes('\0')) return undefined
     return { tsMs, eventId }
   } catch {
     return undefined

@@ -29,11 +29,10 @@ export function readPeriod(
   nowMs: number,
 ): Period {
   const issues: FieldIssue[] = []
-  let timeZone = query.timezone ?? 'UTC'
-  if (!isTimeZone(timeZone)) {
+  const named = zoneOf(query.timezone ?? 'UTC')
+  if (named === undefined)
     issues.push({ path: 'timezone', message: 'is no IANA time zone, such as Europe/Paris' })
-    timeZone = 'UTC'
-  }
+  const timeZone = named ?? 'UTC'
   const end = readInstant('end', query.end, timeZone, issues) ?? nowMs + 60_000
   const start = readInstant('start', query.start, timeZone, issues) ?? end - DEFAULT_DAYS * DAY_MS
   if (issues.length === 0 && start >= end) issues.push({ path: 'end', message: 'must lie after start' })
@@ -43,6 +42,36 @@ export function readPeriod(
   if (issues.length > 0)
     throw new Problem({ code: 'invalid-request', detail: 'The range is not valid.', errors: issues })
   return { startMs: start, endMs: end, timeZone }
+}
+
+/** The three-letter names of the IANA database. All others, such as BST or IST, are different places to different people. */
+const SHORT_ZONES: ReadonlySet<string> = new Set([
+  'CET',
+  'EET',
+  'EST',
+  'GMT',
+  'HST',
+  'MET',
+  'MST',
+  'PRC',
+  'ROC',
+  'ROK',
+  'UCT',
+  'UTC',
+  'WET',
+])
+
+/**
+ * The zone as both the runtime and PostgreSQL understand it. PostgreSQL reads a name without a slash as an
+ * abbreviation first (CET without its summer), and an offset with the sign turned round.
+ *
+ * @returns undefined when there is no such zone
+ */
+function zoneOf(name: string): string | undefined {
+  if (!/^[A-Za-z]/.test(name) || (name.length === 3 && !SHORT_ZONES.has(name.toUpperCase()))) return undefined
+  if (!isTimeZone(name)) return undefined
+  if (name.includes('/')) return name
+  return new Intl.DateTimeFormat('en', { timeZone: name }).resolvedOptions().timeZone
 }
 
 const DATE = /^\d{4}-\d{2}-\d{2}$/
@@ -57,13 +86,13 @@ function readInstant(
   if (text === undefined) return undefined
   // A "+" of an offset that was not percent-encoded arrives as a blank.
   const instant = text.trim().replace(/ (\d{2}:\d{2})$/, '+$1')
-  const ms = DATE.test(instant)
-    ? isDate(instant)
+  const ms = !isDate(instant.slice(0, 10))
+    ? Number.NaN
+    : DATE.test(instant)
       ? startOfDayMs(instant, timeZone)
-      : Number.NaN
-    : INSTANT.test(instant)
-      ? Date.parse(instant.replace(' ', 'T'))
-      : Number.NaN
+      : INSTANT.test(instant)
+        ? Date.parse(instant.replace(' ', 'T'))
+        : Number.NaN
   if (Number.isNaN(ms)) {
     issues.push({ path, message: 'must be a date (2026-11-01) or an instant (2026-11-01T00:00:00Z)' })
     return undefined

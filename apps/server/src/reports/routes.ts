@@ -25,6 +25,8 @@ const range = {
     .optional()
     .describe('IANA name; default UTC. Where days begin, and how buckets are cut.'),
 }
+/** An id in a path. */
+const id = z.string().refine((value) => !value.includes('\0'), 'must not contain NUL')
 const filter = z.union([z.string(), z.array(z.string())]).optional()
 const filters = Object.fromEntries(
   Object.entries(DIMENSION_COLUMNS).flatMap(([name, column]) => [
@@ -116,7 +118,7 @@ export function registerReportRoutes(app: App, { pool, now }: ReportDependencies
     schema: {
       tags: ['reports'],
       summary: 'One usage event with its rating',
-      params: z.object({ event_id: z.string() }),
+      params: z.object({ event_id: id }),
       response: { 200: z.record(z.string(), z.unknown()) },
     },
     handler: async (request) => {
@@ -186,10 +188,12 @@ export function registerReportRoutes(app: App, { pool, now }: ReportDependencies
       tags: ['reports'],
       summary: 'Usage as CSV: a row per customer, feature, provider and model',
       querystring: z.object({ ...range, ...filters }).catchall(filter),
+      produces: ['text/csv'],
+      response: { 200: z.unknown().describe('Columns: customer_id, feature, provider, model, tokens, cost') },
     },
-    handler: (request, reply) => {
+    handler: async (request, reply) => {
       const period = readPeriod(request.query, now().getTime())
-      const csv = usageCsv(pool, {
+      const csv = await usageCsv(pool, {
         organizationId: request.organizationId,
         ...period,
         filters: readFilters(request.query, CSV_PARAMETERS),
@@ -254,7 +258,7 @@ function registerTenantRoutes(app: App, { pool, now }: ReportDependencies): void
     schema: {
       tags: ['tenants'],
       summary: 'What one customer used and cost',
-      params: z.object({ tenant_id: z.string() }),
+      params: z.object({ tenant_id: id }),
       querystring: z.object(range),
       response: {
         200: z.object({
@@ -288,7 +292,7 @@ function registerTenantRoutes(app: App, { pool, now }: ReportDependencies): void
     schema: {
       tags: ['tenants'],
       summary: 'What one customer used and cost, day by day',
-      params: z.object({ tenant_id: z.string() }),
+      params: z.object({ tenant_id: id }),
       querystring: z.object(range),
       response: {
         200: z.object({

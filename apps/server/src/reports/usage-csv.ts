@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { Readable } from 'node:stream'
 import type { Pool } from 'pg'
 import { moneyText } from './aggregate.ts'
@@ -20,15 +21,17 @@ interface CsvRow {
 /**
  * Usage as CSV (RFC 4180): one row per customer, feature, provider and model, in that order; tokens are
  * input and output together, cost is the exact sell cost in US dollars. Rows are fetched as they are sent;
- * all come from one snapshot.
+ * all come from one snapshot. Resolves once the report has begun: what fails before can still be answered.
  */
-export function usageCsv(
+export async function usageCsv(
   pool: Pool,
   request: Omit<AggregateRequest, 'groupBy' | 'granularity' | 'withTotals'>,
-): Readable {
+): Promise<Readable> {
   const groupBy = ['customer', 'feature', 'provider', 'model'].flatMap((name) => dimensionOf(name) ?? [])
   const statement = aggregateStatement({ ...request, groupBy, granularity: undefined, withTotals: false })
-  return Readable.from(csvChunks(pool, statement.text, statement.values))
+  const csv = Readable.from(csvChunks(pool, statement.text, statement.values))
+  await once(csv, 'readable')
+  return csv
 }
 
 async function* csvChunks(pool: Pool, text: string, values: readonly unknown[]): AsyncGenerator<string> {

@@ -12,19 +12,21 @@ export const SPANS_MAX = 10_000
 
 // Shared by both encodings: protobufjs decodes to the same names, with longs as text and ids as hex. Unknown
 // fields are ignored, as the specification asks.
-const long = z.union([z.string().regex(/^-?\d+$/), z.number()])
+const long = z.union([z.string().regex(/^-?\d{1,20}$/, 'must be a whole number of 64 bits'), z.number()])
 const anyValue = z.object({
   stringValue: z.string().nullish(),
   boolValue: z.boolean().nullish(),
   intValue: long.nullish(),
   doubleValue: z.union([z.number(), z.string()]).nullish(),
 })
-const attributes = z.array(z.object({ key: z.string(), value: anyValue.nullish() })).nullish()
-const hexId = (digits: number) =>
-  z
-    .string()
-    .regex(new RegExp(`^[0-9a-fA-F]{${digits}}$`), `must be ${digits} hex digits`)
-    .transform((id) => id.toLowerCase())
+// What has its default value, such as an empty key, is left out on the wire.
+const attributes = z.array(z.object({ key: z.string().nullish(), value: anyValue.nullish() })).nullish()
+// Whether an id is right is for the check of the event it belongs to: a span that is ignored may have any, and one
+// that is refused costs its neighbours nothing.
+const hexId = z
+  .string()
+  .nullish()
+  .transform((id) => (id ?? '').toLowerCase())
 const requestSchema = z.object({
   resourceSpans: z
     .array(
@@ -36,8 +38,8 @@ const requestSchema = z.object({
               spans: z
                 .array(
                   z.object({
-                    traceId: hexId(32),
-                    spanId: hexId(16),
+                    traceId: hexId,
+                    spanId: hexId,
                     startTimeUnixNano: long.nullish(),
                     endTimeUnixNano: long.nullish(),
                     attributes,
@@ -134,6 +136,7 @@ function listOf(message: Readonly<Record<string, unknown>>, name: string): Recor
 function flat(list: z.output<typeof attributes>, inherited: SpanAttributes): SpanAttributes {
   const result: Record<string, string | number | boolean> = { ...inherited }
   for (const { key, value } of list ?? []) {
+    if (key == null) continue
     if (value?.stringValue != null) result[key] = value.stringValue
     else if (value?.intValue != null) result[key] = Number(value.intValue)
     else if (value?.boolValue != null) result[key] = value.boolValue
@@ -142,9 +145,16 @@ function flat(list: z.output<typeof attributes>, inherited: SpanAttributes): Spa
   return result
 }
 
-const NANOS_PER_MS = 1_000_000n
+const NANOS_PER_MS = 1_000_000
+/** The largest time that OTLP can say, in July 2554. */
+const LATEST_MS = Math.floor(2 ** 64 / NANOS_PER_MS)
 
+/** JSON can say more than OTLP allows; what lies outside becomes the nearest time, which no event may have. */
 function millisecondsOf(nanos: string | number | null | undefined): number {
   if (nanos == null) return 0
-  return typeof nanos === 'number' ? Math.floor(nanos / 1_000_000) : Number(BigInt(nanos) / NANOS_PER_MS)
+  const ms =
+    typeof nanos === 'number'
+      ? Math.floor(nanos / NANOS_PER_MS)
+      : Number(BigInt(nanos) / BigInt(NANOS_PER_MS))
+  return Math.min(Math.max(ms, 0), LATEST_MS)
 }

@@ -1,0 +1,281 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { z } from 'zod'
+import { createTestDatabase, startService, type TestDatabase, type TestService } from '../harness/index.ts'
+import { call, createKey, problemOf, sendUsage, submissionOf } from './api-client.ts'
+
+/** What the service says of itself: the OpenAPI document, its page, metrics and health. */
+
+let database: TestDatabase
+let service: TestService
+let document: z.infer<typeof documentSchema>
+beforeAll(async () => {
+  database = await createTestDatabase()
+  service = await startService({ databaseUrl: database.url })
+  submissionOf(await sendUsage(service, [EVENT, { ...EVENT, event_id: 'second', tags: undefined }]))
+  document = documentSchema.parse((await call(service, '/openapi.json', { key: null })).json)
+})
+afterAll(async () => {
+  await service.stop()
+  await database.drop()
+})
+
+const EVENT = {
+  event_id: 'documented',
+  ts: '2026-11-01T12:00:00Z',
+  customer_id: 'acme',
+  provider: 'openai',
+  model: 'gpt-4o-mini',
+  input_tokens: 1200,
+  output_tokens: 300,
+  meters: { web_search_requests: 1 },
+  tags: { plan: 'pro' },
+  host: { k8s: { pod: 'p' } },
+}
+
+// As far as OpenAPI 3.1.0 (spec.openapis.org/oas/v3.1.0) rules what is used here; more would be a mistake.
+const jsonSchema = z.custom<z.core.JSONSchema.JSONSchema>(
+  (value) => typeof value === 'object' && value !== null,
+)
+const content = z.record(z.string().regex(/^\w+\/[\w.+-]+$/), z.strictObject({ schema: jsonSchema }))
+const parameterSchema = z
+  .strictObject({
+    name: z.string().min(1),
+    in: z.enum(['query', 'path', 'header']),
+    required: z.boolean().optional(),
+    description: z.string().optional(),
+    schema: jsonSchema,
+  })
+  .refine(
+    (parameter) => parameter.in !== 'path' || parameter.required === true,
+    'path parameters are required',
+  )
+const operationSchema = z.strictObject({
+  summary: z.string().min(1),
+  description: z.string().optional(),
+  tags: z.array(z.string()).min(1),
+  parameters: z.array(parameterSchema).optional(),
+  requestBody: z
+    .strictObject({ required: z.boolean().optional(), description: z.string().optional(), content })
+    .optional(),
+  security: z.array(z.record(z.string(), z.array(z.string()))).min(1),
+  responses: z.record(
+    z.string().regex(/^([1-5]\d\d|default)$/),
+    z.strictObject({ description: z.string().min(1), content: content.optional() }),
+  ),
+})
+const documentSchema = z.strictObject({
+  openapi: z.literal('3.1.0'),
+  info: z.strictObject({ title: z.string(), version: z.string(), description: z.string() }),
+  components: z.strictObject({
+    schemas: z.record(z.string(), jsonSchema),
+    securitySchemes: z.record(z.string(), z.looseObject({ type: z.enum(['http', 'apiKey']) })),
+  }),
+  paths: z.record(
+    z.string().startsWith('/'),
+    z.record(z.enum(['get', 'post', 'delete']), operationSchema.optional()),
+  ),
+})
+
+const operations = () =>
+  Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).flatMap(([method, operation]) =>
+      operation === undefined ? [] : [{ path, method: method.toUpperCase(), operation }],
+    ),
+  )
+
+describe('GET /openapi.json', () => {
+  it('describes every route of the contract', () => {
+    expect(operations().map(({ method, path }) => `${method} ${path}`)).toEqual(
+      expect.arrayContaining([
+        'POST /v1/traces',
+        'POST /api/v1/usage',
+        'GET /api/v1/usage',
+        'GET /api/v1/costs/aggregate',
+        'GET /api/v1/usage.csv',
+        'POST /usage',
+        'GET /tenant/{tenant_id}/summary',
+        'GET /tenant/{tenant_id}/daily',
+        'GET /provider/{provider}/models',
+        'GET /api/v1/prices/unpriced',
+      ]),
+    )
+  })
+
+  it('is a valid OpenAPI 3.1 document', () => {
+    for (const { path, method, operation } of operations()) {
+      const { parameters = [], security, requestBody, responses } = operation
+      const named = parameters.map((parameter) => `${parameter.in} ${parameter.name}`)
+      expect([method, path, new Set(named).size]).toEqual([method, path, named.length])
+      const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => `path ${name}`)
+      expect(named.filter((name) => name.startsWith('path '))).toEqual(inPath)
+      for (const requirement of security) {
+        expect(Object.keys(document.components.securitySchemes)).toEqual(
+          expect.arrayContaining(Object.keys(requirement)),
+        )
+      }
+      const schemas = [
+        ...parameters.map(({ schema }) => schema),
+        ...[requestBody, ...Object.values(responses)].flatMap((body) =>
+          Object.values(body?.content ?? {}).map(({ schema }) => schema),
+        ),
+      ]
+      for (const schema of schemas) expect(() => z.fromJSONSchema(schema)).not.toThrow()
+    }
+    // Nothing points out of the document, or to what is not in it.
+    expect(JSON.stringify(document)).not.toContain('"$ref"')
+  })
+
+  it('describes problems by their content type', () => {
+    for (const { operation } of operations()) {
+      for (const [status, response] of Object.entries(operation.responses)) {
+        if (!/^[45]|default/.test(status)) continue
+        expect(Object.keys(response.content ?? {})).toEqual(['application/problem+json'])
+      }
+      expect(operation.responses['default']).toBeDefined()
+    }
+  })
+
+  it('holds the very schema that events are checked by', () => {
+    const schema = document.paths['/api/v1/usage']?.post?.requestBody?.content['application/json']?.schema
+    const body = z.fromJSONSchema(schema ?? {})
+    const valid = [EVENT, [EVENT], { events: [EVENT] }, []]
+    const wrong = [
+      {},
+      { ...EVENT, prompt: 'x' },
+      { ...EVENT, input_tokens: -1 },
+      { ...EVENT, ts: 'now' },
+      [{ ...EVENT, status: 'fine' }],
+      { events: EVENT },
+    ]
+    expect(valid.map((value) => body.safeParse(value).success)).toEqual(valid.map(() => true))
+    expect(wrong.map((value) => body.safeParse(value).success)).toEqual(wrong.map(() => false))
+  })
+})
+
+describe('every documented route', () => {
+  const BODIES: Readonly<Record<string, unknown>> = {
+    'POST /api/v1/keys': { name: 'documented', scopes: ['read'] },
+    'POST /api/v1/prices': {
+      provider: 'nobody',
+      model: 'm',
+      rates: { input_tokens: { price: '1', per: 1_000_000 } },
+    },
+    'POST /api/v1/usage': { ...EVENT, event_id: 'another' },
+    'POST /v1/traces': { resourceSpans: [] },
+    'POST /usage': {
+      tenant_id: 'acme',
+      provider: 'openai',
+      model: 'gpt-4o-mini',
+      prompt_tokens: 1,
+      completion_tokens: 1,
+    },
+  }
+
+  it('answers as documented, asks for a key, and refuses what is not documented', async () => {
+    const values: Readonly<Record<string, string>> = {
+      '{id}': (await createKey(service, ['read'])).id,
+      '{event_id}': EVENT.event_id,
+      '{tenant_id}': 'acme',
+      '{provider}': 'openai',
+    }
+    for (const { path, method, operation } of operations()) {
+      const name = `${method} ${path}`
+      const url = path.replaceAll(/\{\w+\}/g, (parameter) => values[parameter] ?? 'unknown')
+      const body = BODIES[name]
+      expect([name, body !== undefined]).toEqual([name, operation.requestBody !== undefined])
+      const answer = await call(service, url, { method, ...(body !== undefined && { body }) })
+      const documented = operation.responses[answer.status]
+      expect([name, answer.status, documented !== undefined]).toEqual([name, answer.status, true])
+      expect([name, answer.status < 300]).toEqual([name, true])
+      const mediaType = answer.headers.get('content-type')?.split(';')[0] ?? ''
+      if (answer.text !== '') {
+        const described = documented?.content?.[mediaType]
+        expect([name, mediaType, described !== undefined]).toEqual([name, mediaType, true])
+        const checked = z.fromJSONSchema(described?.schema ?? {}).safeParse(answer.json ?? answer.text)
+        expect([name, checked.error?.issues]).toEqual([name, undefined])
+      }
+      problemOf(await call(service, url, { method, key: null, ...(body !== undefined && { body }) }), 401)
+      if (
+        path.startsWith('/api/v1/') &&
+        operation.parameters?.some((parameter) => parameter.in === 'query')
+      ) {
+        problemOf(await call(service, `${url}?undocumented=1`, { method }), 400)
+      }
+    }
+  })
+})
+
+describe('GET /docs', () => {
+  it('is a page whose every part comes from the service itself', async () => {
+    const page = await call(service, '/docs', { key: null })
+    expect(page.headers.get('content-type')).toMatch(/^text\/html/)
+    const parts = [...page.text.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, url]) => url ?? '')
+    expect(parts.length).toBeGreaterThan(3)
+    for (const part of parts) {
+      expect(part).toMatch(/^\.?\//)
+      const url = new URL(part, `${service.url}/docs/`)
+      expect([part, (await fetch(url)).status]).toEqual([part, 200])
+    }
+  })
+})
+
+describe('GET /metrics', () => {
+  it('is in the format of Prometheus and counts what happened', async () => {
+    const value = async (name: string) => {
+      const { text } = await call(service, '/metrics', { key: null })
+      const line = text.split('\n').find((one) => one.startsWith(`tokentally_${name} `))
+      return Number(line?.split(' ').at(-1))
+    }
+    const counters = [
+      'ingested_events_total',
+      'duplicate_events_total',
+      'ignored_spans_total',
+      'dead_letters_total',
+    ]
+    const read = () =>
+      Promise.all(
+        [
+          ...counters,
+          'rejected_events_total{reason="invalid"}',
+          'rejected_events_total{reason="conflict"}',
+        ].map(value),
+      )
+    const before = await read()
+    await sendUsage(service, [
+      { ...EVENT, event_id: 'counted' },
+      EVENT,
+      { ...EVENT, input_tokens: -1 },
+      { ...EVENT, input_tokens: 1 },
+    ])
+    const span = { traceId: '0'.repeat(32), spanId: '0'.repeat(16) }
+    await call(service, '/v1/traces', { body: { resourceSpans: [{ scopeSpans: [{ spans: [span] }] }] } })
+    const after = await read()
+    expect(after.map((count, index) => count - (before[index] ?? 0))).toEqual([1, 1, 1, 1, 1, 1])
+
+    const { text, headers } = await call(service, '/metrics', { key: null })
+    expect(headers.get('content-type')).toMatch(/^text\/plain; version=0\.0\.4/)
+    for (const line of text.trimEnd().split('\n')) {
+      expect(line).toMatch(
+        /^$|^# (HELP|TYPE) \w+ .+$|^[a-zA-Z_:]\w*(\{\w+="[^"]*"(,\w+="[^"]*")*\})? ([Nn]a[Nn]|[+-]Inf|[-+\d.e]+)$/,
+      )
+    }
+    for (const promised of [
+      /^tokentally_rollup_lag_seconds \d/m,
+      /^tokentally_open_batches \d/m,
+      /^tokentally_queue_depth \d/m,
+      /^tokentally_append_seconds_bucket\{le="0.005"\} \d/m,
+      /^tokentally_request_seconds_count\{route="\/api\/v1\/usage",method="POST",status="200"\} \d/m,
+      /^tokentally_process_cpu_seconds_total \d/m,
+    ]) {
+      expect(text).toMatch(promised)
+    }
+    // No customer's name, no id: those would make a series each.
+    expect(text).not.toContain('acme')
+    expect(text).not.toContain(EVENT.event_id)
+  })
+})
+
+it('GET /healthz and GET /readyz say that all is well', async () => {
+  expect((await call(service, '/healthz', { key: null })).status).toBe(200)
+  expect((await call(service, '/readyz', { key: null })).status).toBe(200)
+})
