@@ -79,7 +79,9 @@ export async function ingestBench({ isQuick, progress }: BenchOptions): Promise<
 async function measure(service: SpawnedService, databaseUrl: string, shape: Shape) {
   const events = shape.requests * shape.eventsPerRequest
   const lastBatch = await withClient(databaseUrl, async (client) => {
-    const { rows } = await client.query<{ id: string }>('select last_value::text as id from ledger_batch_id')
+    const { rows } = await client.query<{ id: string }>(
+      'select coalesce(max(batch_id), 0)::text as id from ledger_batch',
+    )
     return BigInt(rows[0]?.id ?? 0)
   })
   const bodies = Array.from({ length: shape.requests }, (_, request) => {

@@ -19,6 +19,8 @@ export async function reportBench({ isQuick, progress }: BenchOptions): Promise<
   const events = isQuick ? 200_000 : 10_000_000
   const database = await startBenchDatabase()
   try {
+    // The first start makes the organization.
+    await (await spawnService({ databaseUrl: database.url })).stop()
     const range = await withClient(database.url, (client) => fill(client, events, progress))
     const service = await spawnService({ databaseUrl: database.url })
     try {
@@ -95,7 +97,7 @@ async function fill(client: Client, events: number, progress: (text: string) => 
     await client.query('select ensure_usage_partition($1)', [new Date(month)])
   }
   await client.query('select ensure_usage_partition($1)', [end])
-  const organization = '(select organization_id from organization limit 1)'
+  const organization = '(select id from organization limit 1)'
   await client.query(
     `insert into dimension_set (organization_id, dimension_set_id, customer_id, feature, provider, model, operation, status)
      select ${organization}, id, customer_id, feature, provider, model, 'chat', 'ok' from bench_set`,
@@ -111,7 +113,7 @@ async function fill(client: Client, events: number, progress: (text: string) => 
        select ${organization}, 'bench-' || i, $1::timestamptz + i * ${stepMs} * interval '1 millisecond', i / ${BATCH_EVENTS} + 1,
          s.id, now(), s.customer_id, s.feature, s.provider, s.model, 'chat', 'ok', true, false, 500 + i % 3000, i % 400,
          20 + i % 700, 'rated', '[]', (500 + i % 3000) * 0.00000015, (500 + i % 3000) * 0.00000015, 400.5
-       from generate_series(${from}, ${to}) as i
+       from generate_series(${from}::bigint, ${to}::bigint) as i
        join bench_set as s on s.n = (i * 7919) % ${CUSTOMERS * MODELS.length * FEATURES}`,
       [start],
     )

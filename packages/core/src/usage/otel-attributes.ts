@@ -206,7 +206,7 @@ function ourFields(json: Record<string, unknown>, attributes: SpanAttributes): R
 function foreignFields(json: Record<string, unknown>, span: SpanView): Record<string, unknown> | undefined {
   const isFailed = span.isError || span.attributes['error.type'] !== undefined
   const hasUsage =
-    Object.keys(TOKEN_FIELDS).some((field) => isPositive(json[field])) || json['meters'] !== undefined
+    Object.keys(TOKEN_FIELDS).some((field) => isReported(json[field])) || json['meters'] !== undefined
   if (!hasUsage && !isFailed) return undefined
   json['event_id'] = `otel-${span.traceId}-${span.spanId}`
   json['ts'] = new Date(span.startTimeMs).toISOString()
@@ -264,8 +264,9 @@ function numberOrZero(value: unknown): number {
   return typeof value === 'number' ? value : 0
 }
 
-function isPositive(value: unknown): boolean {
-  return typeof value === 'number' ? value > 0 : value !== undefined
+/** A count below zero is refused by name later on, not passed over. */
+function isReported(value: unknown): boolean {
+  return value !== undefined && value !== 0
 }
 
 function parsedOrText(text: string): unknown {

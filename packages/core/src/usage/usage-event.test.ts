@@ -179,6 +179,7 @@ describe('parseUsageEvent', () => {
     ['a time in seconds', { ts: '1970-01-21T00:00:00Z' }, [{ path: 'ts', message: /2020/ }]],
     ['a time far ahead', { ts: '2027-01-01T00:00:00Z' }, [{ path: 'ts', message: /24 hours/ }]],
     ['parts above their whole', { input_tokens: 5, cache_read_tokens: 6 }, [{ path: 'cache_read_tokens' }]],
+    ['a meter said twice', { meters: { input_tokens: 9 } }, [{ path: 'meters.input_tokens' }]],
     ['tokens without a model', { model: undefined }, [{ path: 'model' }]],
     ['nothing used', { input_tokens: 0 }, [{ path: 'input_tokens' }]],
   ])('names the field of %s', (_, change, issues) => {

@@ -197,7 +197,7 @@ export function parseUsageEvent(input: unknown, receipt: Receipt): ParsedUsageEv
     json = parsed.data
   }
   const event = normalize(json, receipt)
-  const issues = contradictions(event, receipt.nowMs)
+  const issues = [...doubleMeters(json), ...contradictions(event, receipt.nowMs)]
   if (issues.length > 0) return { ok: false, eventId: event.eventId, issues }
   return { ok: true, event, contentHash: contentHash(event, json.ts !== undefined) }
 }
@@ -324,6 +324,18 @@ function normalize(json: z.output<typeof usageEventSchema>, receipt: Receipt): U
 /** Saying nothing and saying it with an empty object is the same event. */
 function nonEmpty<T extends object>(entries: T | undefined): T | undefined {
   return entries === undefined || Object.keys(entries).length === 0 ? undefined : entries
+}
+
+/** Meters that have a field of their own and stand under `meters` with another quantity. */
+function doubleMeters(json: z.output<typeof usageEventSchema>): FieldIssue[] {
+  const issues: FieldIssue[] = []
+  for (const meter in json.meters) {
+    if (!FIELD_METERS.has(meter)) continue
+    const field = json[meter as 'input_tokens']
+    if (field === undefined || field === json.meters[meter]) continue
+    issues.push({ path: `meters.${meter}`, message: `is not what the field ${meter} says` })
+  }
+  return issues
 }
 
 function contradictions(event: UsageEvent, nowMs: number): FieldIssue[] {
