@@ -11,6 +11,7 @@ import type { Knex } from 'knex'
  * - ledger_batch  one row per ingestion transaction and organization; says what the rollups contain.
  * - dimension_set the distinct attributions that rollups are kept for, interned under a content-derived id.
  * - usage_rollup  sums per 15 minutes and per UTC day. Always recomputable from usage_event.
+ * - usage_summary sums per UTC day, customer, provider and model alone: what most reports ask for, in few rows.
  */
 export async function up(knex: Knex): Promise<void> {
   await knex.raw(`
@@ -175,6 +176,27 @@ export async function up(knex: Knex): Promise<void> {
       primary key (organization_id, grain_minutes, bucket, dimension_set_id)
     )`)
 
+  await knex.raw(`
+    create table usage_summary (
+      organization_id uuid not null,
+      bucket timestamptz not null,
+      customer_id text,
+      provider text not null,
+      model text,
+      requests bigint not null,
+      errors bigint not null,
+      estimated_requests bigint not null,
+      unpriced_requests bigint not null,
+      input_tokens bigint not null,
+      cache_read_tokens bigint not null,
+      cache_write_tokens bigint not null,
+      output_tokens bigint not null,
+      reasoning_tokens bigint not null,
+      list_cost_usd numeric not null,
+      sell_cost_usd numeric not null,
+      unique nulls not distinct (organization_id, bucket, customer_id, provider, model)
+    )`)
+
   // One row per meter, for people and tools that read the ledger by SQL. An unpriced meter has no unit cost.
   await knex.raw(`
     create view usage_ledger as
@@ -205,6 +227,7 @@ export async function down(knex: Knex): Promise<void> {
   await knex.raw('drop view if exists usage_ledger')
   // One table a statement: old TimescaleDB refuses to drop a hypertable along with others.
   for (const table of [
+    'usage_summary',
     'usage_rollup',
     'late_rating',
     'usage_event',

@@ -97,7 +97,8 @@ export async function append(
     if (!(error instanceof LedgerBusy)) throw error
     throw new Problem({
       code: error.reason === 'full' ? 'too-many-requests' : 'unavailable',
-      detail: 'The ledger cannot take the events now. Send them again later: with the same event ids they count once.',
+      detail:
+        'The ledger cannot take the events now. Send them again later: with the same event ids they count once.',
       retryAfterS: error.retryAfterS,
       cause: error,
     })

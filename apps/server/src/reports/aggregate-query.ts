@@ -1,4 +1,4 @@
-import { ENTRY_SUMS, LATE_SUMS } from '../rollups/index.ts'
+import { ENTRY_SUMS, LATE_SUMS, SUMMARY_COLUMNS } from '../rollups/index.ts'
 import { type Dimension, type DimensionFilter, isRolledUp } from './dimensions.ts'
 import { SqlParameters } from './sql-parameters.ts'
 
@@ -55,6 +55,14 @@ export function isAnsweredByRollups(request: AggregateRequest): boolean {
     request.groupBy.every(isRolledUp) &&
     request.filters.every((filter) => isRolledUp(filter.dimension))
   )
+}
+
+const summaryColumns: ReadonlySet<string> = new Set(SUMMARY_COLUMNS)
+
+/** Whether whole days of it can be had from the sums by customer, provider and model. */
+function isAnsweredBySummaries({ groupBy, filters }: AggregateRequest): boolean {
+  const dimensions = [...groupBy, ...filters.map((filter) => filter.dimension)]
+  return dimensions.every(({ column }) => column !== undefined && summaryColumns.has(column))
 }
 
 /** The statement of an aggregate; rows in a stable order: bucket first, then the groups. */
@@ -136,7 +144,10 @@ function fromRollups(request: AggregateRequest, organization: string, parameters
     from usage_rollup
     where organization_id = ${organization} and grain_minutes = ${grainMinutes}
       and bucket >= ${instant(startMs)} and bucket < ${instant(endMs)}`)
-  if (segments.days !== undefined) rollup(1440, segments.days.startMs, segments.days.endMs)
+  const isSummarized = isAnsweredBySummaries(request)
+  if (segments.days !== undefined && !isSummarized) {
+    rollup(1440, segments.days.startMs, segments.days.endMs)
+  }
   for (const range of segments.quarters) rollup(15, range.startMs, range.endMs)
 
   const covered = coveredRange(segments)
@@ -178,6 +189,19 @@ function fromRollups(request: AggregateRequest, organization: string, parameters
     ({ dimension, values }) => ` and ${dimension.column} = any(${parameters.add(values)}::text[])`,
   )
   const bucket = bucketExpression(request, 'ts', parameters)
+  const groups = (table: string) =>
+    request.groupBy.map(({ column }, index) => `, ${table}.${column} as group_${index}`).join('')
+  const summary =
+    segments.days === undefined || !isSummarized
+      ? ''
+      : `
+    union all
+    select ${bucketExpression(request, 'usage_summary.bucket', parameters)} as bucket${groups('usage_summary')}, ${summed}
+    from usage_summary
+    where organization_id = ${organization}
+      and usage_summary.bucket >= ${instant(segments.days.startMs)}
+      and usage_summary.bucket < ${instant(segments.days.endMs)}${conditions.join('')}
+    group by ${[1, ...request.groupBy.map((_, index) => index + 2)].join(', ')}`
   return `open_batch as materialized (
     select batch_id, ts_min, ts_max
     from ledger_batch
@@ -188,10 +212,10 @@ function fromRollups(request: AggregateRequest, organization: string, parameters
     from pieces
     group by 1, 2
   ), grouped as (
-    select bucket${request.groupBy.map(({ column }, index) => `, dimension_set.${column} as group_${index}`).join('')}, ${sums}
+    select bucket${groups('dimension_set')}, ${sums}
     from per_set
     join dimension_set on dimension_set.organization_id = ${organization}
-      and dimension_set.dimension_set_id = per_set.dimension_set_id${conditions.join('')}
+      and dimension_set.dimension_set_id = per_set.dimension_set_id${conditions.join('')}${summary}
   )`
 }
 

@@ -4,7 +4,8 @@ import type { Pool } from 'pg'
 export interface RollupDifference {
   readonly organizationId: string
   readonly bucket: Date
-  readonly dimensionSetId: string
+  /** Null: a sum by customer, provider and model. */
+  readonly dimensionSetId: string | null
 }
 
 // Both sides in one statement, so in one snapshot: batches that are still open are left out of the ledger's
@@ -37,17 +38,29 @@ const COMPARE = `
       sum(requests) as requests, sum(input_tokens) as input_tokens, sum(output_tokens) as output_tokens,
       sum(sell_cost_usd) as sell_cost_usd
     from truth group by 1, 2, 3
+  ), summaries as (
+    select organization_id, bucket, customer_id, provider, model, requests, input_tokens, output_tokens, sell_cost_usd
+    from usage_summary
+  ), summaries_of_truth as (
+    select organization_id, bucket, customer_id, provider, model, sum(requests) as requests,
+      sum(input_tokens) as input_tokens, sum(output_tokens) as output_tokens, sum(sell_cost_usd) as sell_cost_usd
+    from days_of_truth join dimension_set using (organization_id, dimension_set_id)
+    group by 1, 2, 3, 4, 5
   )
   select organization_id, bucket, dimension_set_id from (
     (table truth except table quarters) union (table quarters except table truth)
     union (table days_of_truth except table days) union (table days except table days_of_truth)
+  ) as different
+  union all
+  select organization_id, bucket, null from (
+    (table summaries except table summaries_of_truth) union (table summaries_of_truth except table summaries)
   ) as different
   order by 1, 2, 3
   limit 1000`
 
 /** Compares the rollups with the ledger they were made of; empty when every sum agrees to the last digit. */
 export async function compareRollups(pool: Pool): Promise<readonly RollupDifference[]> {
-  const result = await pool.query<{ organization_id: string; bucket: Date; dimension_set_id: string }>(
+  const result = await pool.query<{ organization_id: string; bucket: Date; dimension_set_id: string | null }>(
     COMPARE,
   )
   return result.rows.map((row) => ({
@@ -64,6 +77,7 @@ export async function resetRollups(pool: Pool): Promise<void> {
     await client.query('begin')
     await client.query("select pg_advisory_xact_lock(hashtext('tokentally.rollup'))")
     await client.query('delete from usage_rollup')
+    await client.query('delete from usage_summary')
     await client.query('update ledger_batch set rolled_up_at = null where rolled_up_at is not null')
     await client.query('commit')
     client.release()

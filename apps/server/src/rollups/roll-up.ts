@@ -18,9 +18,11 @@ const SUM_COLUMNS = [
 ] as const
 
 const sums = SUM_COLUMNS.map((column) => `sum(${column}) as ${column}`).join(', ')
-const additions = SUM_COLUMNS.map((column) => `${column} = usage_rollup.${column} + excluded.${column}`).join(
-  ', ',
-)
+const additions = (table: string) =>
+  SUM_COLUMNS.map((column) => `${column} = ${table}.${column} + excluded.${column}`).join(', ')
+
+/** The dimensions that sums per day are kept for beside those of whole dimension sets. */
+export const SUMMARY_COLUMNS = ['customer_id', 'provider', 'model'] as const
 
 /** What one ledger entry adds to a rollup, as select list; `event` is its alias. */
 export const ENTRY_SUMS = `
@@ -95,12 +97,19 @@ const ROLL_UP = `
       ${sums}
     from quarters
     group by 1, 2, 3
+  ), summarized as (
+    insert into usage_summary (organization_id, bucket, ${SUMMARY_COLUMNS.join(', ')}, ${SUM_COLUMNS.join(', ')})
+    select days.organization_id, days.bucket, ${SUMMARY_COLUMNS.join(', ')}, ${sums}
+    from days
+    join dimension_set using (organization_id, dimension_set_id)
+    group by days.organization_id, days.bucket, ${SUMMARY_COLUMNS.join(', ')}
+    on conflict (organization_id, bucket, ${SUMMARY_COLUMNS.join(', ')}) do update set ${additions('usage_summary')}
   ), added as (
     insert into usage_rollup (grain_minutes, organization_id, bucket, dimension_set_id, ${SUM_COLUMNS.join(', ')})
     select 15, * from quarters
     union all
     select 1440, * from days
-    on conflict (organization_id, grain_minutes, bucket, dimension_set_id) do update set ${additions}
+    on conflict (organization_id, grain_minutes, bucket, dimension_set_id) do update set ${additions('usage_rollup')}
   )
   update ledger_batch
   set rolled_up_at = $2
