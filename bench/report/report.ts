@@ -140,7 +140,7 @@ async function rollUpAll(client: Client, progress: (text: string) => void): Prom
     last = open
     await client.query('select pg_sleep(1)')
   }
-  await client.query('vacuum analyze usage_rollup')
+  await client.query('vacuum analyze usage_rollup, usage_summary')
 }
 
 async function rawReport(client: Client, range: Range): Promise<{ cost: string }> {
