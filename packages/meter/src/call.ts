@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 import type { Dimensions, UsageEvent } from '@tokentally/core'
-import type { ReadUsage, RecognizedCall, TokenCounter, UsageReader } from '@tokentally/providers'
+import type { Operation, ReadUsage, RecognizedCall, TokenCounter, UsageReader } from '@tokentally/providers'
 import { type CallContext, currentContext } from './context.ts'
 import type { EventSink } from './event-sink.ts'
 import { type CallSpan, startCallSpan } from './spans.ts'
@@ -87,7 +87,7 @@ export class MeteredCall {
     // A redirect that is not followed answers nothing either.
     if ((this.#status ?? 0) >= 300) {
       this.#finish('error', usage)
-    } else if (isReported(usage)) {
+    } else if (isReported(usage, this.#call.operation)) {
       this.#finish(how === 'complete' || usage.isComplete ? 'ok' : 'aborted', usage)
     } else {
       this.#isFinished = true
@@ -167,11 +167,14 @@ export class MeteredCall {
   }
 }
 
-/** Whether the provider's own counts are there: both sides, so that nothing has to be guessed. */
-function isReported(usage: ReadUsage): boolean {
-  const { quantities } = usage
-  return quantities?.['input_tokens'] !== undefined && quantities['output_tokens'] !== undefined
+/** Whether the provider's own counts are there: both sides of a text, so that nothing has to be guessed. */
+function isReported({ quantities }: ReadUsage, operation: Operation): boolean {
+  if (quantities === undefined) return false
+  if (!GENERATES_TEXT.has(operation)) return true
+  return quantities['input_tokens'] !== undefined && quantities['output_tokens'] !== undefined
 }
+
+const GENERATES_TEXT: ReadonlySet<Operation> = new Set(['chat', 'text_completion', 'generate_content'])
 
 /** Microseconds are enough for a latency. */
 function rounded(ms: number): number {

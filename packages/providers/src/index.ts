@@ -1,15 +1,17 @@
-import { readAnthropicMessages } from './anthropic-messages.ts'
-import { readOpenaiChat } from './openai-chat.ts'
-import type { ReaderRegistry, ReaderRequest, RecognizedCall, UsageReader } from './reader.ts'
+import { READERS } from './formats.ts'
+import type { ReaderRequest, UsageReader } from './reader.ts'
+import type { RecognizedCall } from './recognize.ts'
 
+export type { WireFormat } from './formats.ts'
 export type { ReaderRequest, ReadUsage, UsageReader } from './reader.ts'
 export {
   type EndpointMapping,
   isKnownProviderHost,
+  mayBeCall,
+  type Operation,
   parseEndpoints,
   type RecognizedCall,
   recognize,
-  type WireFormat,
 } from './recognize.ts'
 export {
   countByBytes,
@@ -18,13 +20,7 @@ export {
   type TokenCounter,
 } from './tokenizer/token-counter.ts'
 
-/** One reader per wire format; a new format is a file and a line here. */
-const READERS: ReaderRegistry = {
-  'openai-chat': readOpenaiChat,
-  'anthropic-messages': readAnthropicMessages,
-}
-
 /** Makes the reader for one exchange. */
-export function createReader(call: RecognizedCall, request: ReaderRequest): UsageReader {
-  return READERS[call.format](request)
+export function createReader(call: RecognizedCall, request: Omit<ReaderRequest, 'model'>): UsageReader {
+  return READERS[call.format]({ ...request, model: call.model })
 }

@@ -1,5 +1,4 @@
 import { findContradictions } from '@tokentally/core'
-import type { RecognizedCall, WireFormat } from './recognize.ts'
 
 /** What a call's answer said about usage. Counts are those of the provider; absent means not reported. */
 export interface ReadUsage {
@@ -20,6 +19,8 @@ export interface ReadUsage {
 
 /** The request as the application sends it. */
 export interface ReaderRequest {
+  /** The model that the URL names, for formats whose body does not. */
+  readonly model?: string | undefined
   readonly bodyText: string | undefined
   /** Ask the provider for a stream's usage where the application did not, and hide the extra chunk again. */
   readonly injectStreamUsage: boolean
@@ -51,10 +52,6 @@ export interface UsageReader {
 
 /** A wire format: makes a reader for one exchange. */
 export type ReaderFactory = (request: ReaderRequest) => UsageReader
-
-export type ReaderRegistry = Readonly<Record<WireFormat, ReaderFactory>>
-
-export type { RecognizedCall }
 
 export const NO_BYTES: Uint8Array = new Uint8Array(0)
 

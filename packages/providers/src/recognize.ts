@@ -1,17 +1,73 @@
+import { anthropicCall } from './families/anthropic.ts'
+import { openaiCall } from './families/openai.ts'
+import type { WireFormat } from './formats.ts'
+
 /**
- * From a URL to the wire format spoken there. Facts: OpenAI, Azure OpenAI and Anthropic API references,
- * read 2026-11.
+ * From a URL to the wire format spoken there: the host tells the vendor, the vendor's family of APIs (a file in
+ * `families/`) reads the rest. Facts: the vendors' API references, read 2026-11.
  */
 
-/** Wire formats that have a reader. */
-export type WireFormat = 'openai-chat' | 'anthropic-messages'
+/** What a call does, in the words of the OpenTelemetry GenAI conventions where they have one. */
+export type Operation =
+  | 'chat'
+  | 'text_completion'
+  | 'generate_content'
+  | 'embeddings'
+  | 'rerank'
+  | 'image_generation'
+  | 'speech'
+  | 'transcription'
+
+/** What a family of APIs knows of a call from its URL alone. */
+export interface FamilyCall {
+  readonly format: WireFormat
+  readonly operation: Operation
+  /** The model, where the URL names it. */
+  readonly model?: string
+}
+
+/** Reads method and path below a base URL. @returns undefined for what is free or has no reader */
+export type Family = (method: string, path: string) => FamilyCall | undefined
 
 /** A billable call whose answer a reader understands. */
-export interface RecognizedCall {
+export interface RecognizedCall extends FamilyCall {
   /** `gen_ai.provider.name` of the OpenTelemetry conventions. */
   readonly provider: string
-  readonly format: WireFormat
-  readonly operation: 'chat'
+}
+
+/** The families by the names that endpoint mappings use. */
+const FAMILIES = {
+  openai: openaiCall,
+  anthropic: anthropicCall,
+} as const satisfies Record<string, Family>
+type FamilyName = keyof typeof FAMILIES
+
+/** A vendor's hosts, and what is spoken there. */
+interface Vendor {
+  readonly provider: string
+  readonly host: RegExp
+  readonly family: FamilyName
+  /** What stands before the family's own paths. */
+  readonly prefix?: RegExp
+}
+
+const VENDORS: readonly Vendor[] = [
+  { provider: 'openai', host: /^(eu\.|us\.)?api\.openai\.com$/, family: 'openai' },
+  { provider: 'anthropic', host: /^api\.anthropic\.com$/, family: 'anthropic' },
+  {
+    provider: 'azure.ai.openai',
+    host: /\.(openai\.azure\.com|cognitiveservices\.azure\.com|services\.ai\.azure\.com)$/,
+    family: 'openai',
+    prefix: /^\/openai(\/deployments\/[^/]+)?/,
+  },
+]
+
+/** A part of every path that a family may recognize; a quick look that spares other URLs the rest. */
+const BILLABLE_PATH = /\/chat\/completions|\/messages/
+
+/** Whether a URL or its path may be a call's. */
+export function mayBeCall(url: string): boolean {
+  return BILLABLE_PATH.test(url)
 }
 
 /** A further base URL and the wire format spoken there. */
@@ -19,12 +75,10 @@ export interface EndpointMapping {
   readonly origin: string
   /** Path of the base URL, without a slash at its end. */
   readonly path: string
-  readonly format: 'openai' | 'anthropic'
+  readonly format: FamilyName
   /** The provider that events name; the format's vendor unless given as `openai/vllm`. */
   readonly provider: string
 }
-
-const FORMATS = ['openai', 'anthropic'] as const
 
 /**
  * Reads endpoint mappings: `http://127.0.0.1:11434=openai,https://llm.corp.example/v1=openai/vllm`.
@@ -49,10 +103,10 @@ function parseEndpoint(entry: string): EndpointMapping {
     )
   }
   const [name = '', provider = ''] = entry.slice(split + 1).split('/')
-  const format = FORMATS.find((known) => known === name)
-  if (format === undefined) {
+  const format = name
+  if (!isFamily(format)) {
     throw new TypeError(
-      `endpoint "${entry}" names an unknown wire format "${name}"; known: ${FORMATS.join(', ')}`,
+      `endpoint "${entry}" names an unknown wire format "${name}"; known: ${Object.keys(FAMILIES).join(', ')}`,
     )
   }
   return { origin: url.origin, path: url.pathname.replace(/\/+$/, ''), format, provider: provider || format }
@@ -68,35 +122,20 @@ export function recognize(
   method: string,
   endpoints: readonly EndpointMapping[] = [],
 ): RecognizedCall | undefined {
-  if (method !== 'POST') return undefined
   for (const endpoint of endpoints) {
     if (url.origin !== endpoint.origin || !url.pathname.startsWith(endpoint.path)) continue
-    const call = callOf(endpoint.format, url.pathname.slice(endpoint.path.length))
+    const call = FAMILIES[endpoint.format](method, url.pathname.slice(endpoint.path.length))
     if (call !== undefined) return { ...call, provider: endpoint.provider }
   }
-  const host = url.hostname
-  if (host === 'api.openai.com' || host === 'eu.api.openai.com' || host === 'us.api.openai.com') {
-    return callOf('openai', url.pathname)
-  }
-  if (host === 'api.anthropic.com') return callOf('anthropic', url.pathname)
-  if (AZURE_HOST.test(host)) {
-    const call = callOf('openai', url.pathname.replace(/^\/openai(\/deployments\/[^/]+)?/, ''))
-    return call === undefined ? undefined : { ...call, provider: 'azure.ai.openai' }
-  }
-  return undefined
+  const vendor = VENDORS.find(({ host }) => host.test(url.hostname))
+  if (vendor === undefined) return undefined
+  const path = vendor.prefix === undefined ? url.pathname : url.pathname.replace(vendor.prefix, '')
+  const call = FAMILIES[vendor.family](method, path)
+  return call === undefined ? undefined : { ...call, provider: vendor.provider }
 }
 
-const AZURE_HOST = /\.(openai\.azure\.com|cognitiveservices\.azure\.com|services\.ai\.azure\.com)$/
-
-function callOf(format: EndpointMapping['format'], path: string): RecognizedCall | undefined {
-  const plain = path.replace(/^\/v1(?=\/)/, '')
-  if (format === 'openai' && plain === '/chat/completions') {
-    return { provider: 'openai', format: 'openai-chat', operation: 'chat' }
-  }
-  if (format === 'anthropic' && plain === '/messages') {
-    return { provider: 'anthropic', format: 'anthropic-messages', operation: 'chat' }
-  }
-  return undefined
+function isFamily(name: string): name is FamilyName {
+  return Object.hasOwn(FAMILIES, name)
 }
 
 /** Hosts of LLM providers, for noticing calls that nothing metered. */

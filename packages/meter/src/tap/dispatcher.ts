@@ -1,13 +1,6 @@
-import type { RecognizedCall } from '@tokentally/providers'
+import { mayBeCall, type RecognizedCall } from '@tokentally/providers'
 import { Exchange } from './exchange.ts'
-import {
-  guarded,
-  insideTap,
-  mayBeRecognized,
-  RETRY_COUNT,
-  recognizeOnce,
-  type TapDependencies,
-} from './tap.ts'
+import { guarded, insideTap, RETRY_COUNT, recognizeOnce, type TapDependencies } from './tap.ts'
 
 /**
  * The tap of undici's own `request`, `stream`, `pipeline` and `fetch`, and of `fetch` functions that were
@@ -119,7 +112,7 @@ export function tapDispatcher(
 
 function callOf(options: DispatchOptions, dependencies: TapDependencies): RecognizedCall | undefined {
   const { origin, path, method } = options
-  if (!mayBeRecognized(path)) return undefined
+  if (!mayBeCall(path)) return undefined
   return recognizeOnce(
     `${origin === undefined ? '' : String(origin).replace(/\/$/, '')}${path}`,
     method,

@@ -1,15 +1,7 @@
-import type { RecognizedCall } from '@tokentally/providers'
+import { mayBeCall, type RecognizedCall } from '@tokentally/providers'
 import { isDispatcher, tapDispatcher } from './dispatcher.ts'
 import { Exchange } from './exchange.ts'
-import {
-  guarded,
-  insideTap,
-  mayBeRecognized,
-  RETRY_COUNT,
-  recognizeOnce,
-  type TapDependencies,
-  type Watched,
-} from './tap.ts'
+import { guarded, insideTap, RETRY_COUNT, recognizeOnce, type TapDependencies, type Watched } from './tap.ts'
 
 /**
  * Makes a `fetch` that meters what it recognizes and is the given `fetch` for all else. The answer is the
@@ -41,7 +33,7 @@ function callOf(
   dependencies: TapDependencies,
 ): RecognizedCall | undefined {
   const url = urlOf(input)
-  if (!mayBeRecognized(url)) return undefined
+  if (!mayBeCall(url)) return undefined
   return recognizeOnce(url, init?.method ?? (input instanceof Request ? input.method : 'GET'), dependencies)
 }
 

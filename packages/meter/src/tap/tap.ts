@@ -35,11 +35,6 @@ export const RETRY_COUNT = 'x-stainless-retry-count'
 /** Shared by all taps: an SDK's retry may come through another one. */
 export const attempts = new Attempts()
 
-/** Whether a URL, or its path, may be one that is read. Cheaper than parsing every URL of the application. */
-export function mayBeRecognized(url: string): boolean {
-  return url.includes('/chat/completions') || url.includes('/messages')
-}
-
 /** Applications call few URLs many times. */
 const KNOWN_MAX = 500
 const known = new WeakMap<readonly EndpointMapping[], Map<string, RecognizedCall | undefined>>()
