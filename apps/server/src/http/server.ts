@@ -113,7 +113,12 @@ async function describe(app: App, version: string): Promise<void> {
       }
     },
   })
-  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true })
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    staticCSP: true,
+    // A service inside a network often has no certificate: an upgrade would leave the page blank.
+    transformStaticCSP: (header) => header.replace(/;? *upgrade-insecure-requests/, ''),
+  })
   app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) => reply.send(app.swagger()))
 }
 
