@@ -31,6 +31,7 @@ export {
   type Quantities,
 } from './usage/meters.ts'
 export {
+  forEachAttribute,
   type SpanAttributes,
   type SpanView,
   usageEventJsonFromSpan,

@@ -54,6 +54,8 @@ export class MeteredCall {
     this.#startedElapsed = dependencies.elapsed()
     this.#eventId = uuidV7(this.#startedAtMs)
     this.#attempt = attempt
+    // A call is named after its first attempt.
+    attempt.callId ??= this.#eventId
     this.#span = startCallSpan(call, reader.requestedModel)
   }
 
@@ -161,7 +163,7 @@ export class MeteredCall {
       ...this.#span?.ids,
       ...(promptHash !== undefined && { promptHash }),
       attempt: this.#attempt.number,
-      callId: this.#attempt.callId,
+      callId: this.#attempt.callId ?? this.#eventId,
       ...(host !== undefined && { host }),
     }
   }
@@ -185,7 +187,8 @@ function rounded(ms: number): number {
 export interface Attempt {
   /** From 0. */
   readonly number: number
-  readonly callId: string
+  /** The same for all attempts of a call; unknown until the first one has its event's id. */
+  callId: string | undefined
 }
 
 /** How long a failed attempt waits for its repetition; the SDKs wait 60 s at most. */
@@ -198,19 +201,19 @@ const OPEN_MAX = 1_000
  * URL, the same body and the number before. Other retries cannot be told from new calls and stand alone.
  */
 export class Attempts {
-  readonly #open = new Map<string, { readonly callId: string; readonly atMs: number }>()
+  readonly #open = new Map<string, { readonly callId: string | undefined; readonly atMs: number }>()
 
   next(
     key: { readonly url: string; readonly body: string | undefined; readonly retryCount: string | null },
     nowMs: number,
   ): Attempt {
     const number = Number(key.retryCount ?? 0)
-    if (!Number.isSafeInteger(number) || number <= 0) return { number: 0, callId: uuidV7(nowMs) }
+    if (!Number.isSafeInteger(number) || number <= 0) return { number: 0, callId: undefined }
     const text = `${number - 1}\n${key.url}\n${key.body ?? ''}`
     const last = this.#open.get(text)
     this.#open.delete(text)
     const isLinked = last !== undefined && nowMs - last.atMs < LINK_MAX_MS
-    return { number: Math.min(number, 1000), callId: isLinked ? last.callId : uuidV7(nowMs) }
+    return { number: Math.min(number, 1000), callId: isLinked ? last.callId : undefined }
   }
 
   /** An attempt failed in a way that SDKs repeat. */

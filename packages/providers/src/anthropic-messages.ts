@@ -14,6 +14,7 @@ import {
   type ReaderRequest,
   type ReadUsage,
   textAt,
+  textOfBytes,
   textsOf,
   type UsageReader,
   withoutContradictions,
@@ -103,7 +104,7 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
         const last = sse.end()
         if (last !== undefined) readEvent(last)
       } else if (plainBytes <= PLAIN_BODY_MAX_BYTES) {
-        readPlain(parseJsonObject(Buffer.concat(plain).toString('utf8')))
+        readPlain(parseJsonObject(textOfBytes(plain)))
       }
       return NO_BYTES
     },

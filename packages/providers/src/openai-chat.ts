@@ -14,6 +14,7 @@ import {
   type ReaderRequest,
   type ReadUsage,
   textAt,
+  textOfBytes,
   textsOf,
   type UsageReader,
   withoutContradictions,
@@ -138,7 +139,7 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
 
   function readPlain(): void {
     if (plainBytes > PLAIN_BODY_MAX_BYTES) return
-    const answer = parseJsonObject(Buffer.concat(plain).toString('utf8'))
+    const answer = parseJsonObject(textOfBytes(plain))
     isComplete = answer !== undefined
     const error = objectAt(answer, 'error')
     if (status >= 400 || error !== undefined) {

@@ -9,6 +9,8 @@ export interface ReadUsage {
   /** Whether the answer came to its own end; a stream that was cut has what came until then. */
   readonly isComplete: boolean
   readonly isStreamed: boolean
+  /** The provider works on in the background: the usage comes with a later answer of the same `responseId`. */
+  readonly isPending?: boolean
   /** The provider's own id of the answer. */
   readonly responseId?: string
   /** Why the provider's counts contradict each other. */
@@ -155,6 +157,13 @@ export function jsonText(value: unknown): string | undefined {
   } catch {
     return undefined
   }
+}
+
+/** UTF-8 text that arrived in pieces, mostly in one. */
+export function textOfBytes(pieces: readonly Uint8Array[]): string {
+  const [only] = pieces
+  const bytes = pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces)
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8')
 }
 
 /** Whether the answer is a stream of server-sent events. */

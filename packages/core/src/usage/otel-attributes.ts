@@ -96,47 +96,59 @@ const NOT_BILLED: ReadonlySet<string> = new Set([
 
 /** The event as span attributes; `usageEventJsonFromSpan` reads the same event back. */
 export function usageEventToAttributes(event: UsageEvent): Record<string, string | number | boolean> {
-  const attributes: Record<string, string | number | boolean> = {
-    'tokentally.event_id': event.eventId,
-    'tokentally.ts': new Date(event.tsMs).toISOString(),
-    'tokentally.status': event.status,
-    'tokentally.estimated': event.estimated,
-    'gen_ai.request.stream': event.streamed,
-  }
-  set(attributes, TEXT_FIELDS.customer_id[0], event.customer)
-  set(attributes, TEXT_FIELDS.user_id[0], event.user)
-  set(attributes, TEXT_FIELDS.team_id[0], event.team)
-  set(attributes, TEXT_FIELDS.project_id[0], event.project)
-  set(attributes, TEXT_FIELDS.business_unit[0], event.businessUnit)
-  set(attributes, TEXT_FIELDS.cost_center[0], event.costCenter)
-  set(attributes, TEXT_FIELDS.feature[0], event.feature)
-  set(attributes, TEXT_FIELDS.conversation_id[0], event.conversation)
-  set(attributes, TEXT_FIELDS.agent[0], event.agent)
-  set(attributes, TEXT_FIELDS.environment[0], event.environment)
-  set(attributes, TEXT_FIELDS.provider[0], event.provider)
-  set(attributes, TEXT_FIELDS.model[0], event.model)
-  set(attributes, TEXT_FIELDS.response_model[0], event.responseModel)
-  set(attributes, TEXT_FIELDS.operation[0], event.operation)
-  set(attributes, TEXT_FIELDS.service_tier[0], event.serviceTier)
-  set(attributes, TEXT_FIELDS.region[0], event.region)
-  set(attributes, TEXT_FIELDS.provider_request_id[0], event.providerRequestId)
-  set(attributes, TEXT_FIELDS.prompt_hash[0], event.promptHash)
-  set(attributes, TEXT_FIELDS.call_id[0], event.callId)
-  for (const meter in event.quantities) {
-    attributes[TOKEN_ATTRIBUTES.get(meter) ?? METER_PREFIX + meter] = event.quantities[meter] ?? 0
-  }
-  for (const tag in event.tags) attributes[TAG_PREFIX + tag] = event.tags[tag] ?? ''
-  set(attributes, 'tokentally.latency_ms', event.latencyMs)
-  set(attributes, 'tokentally.time_to_first_token_ms', event.timeToFirstTokenMs)
-  set(attributes, 'tokentally.attempt', event.attempt)
-  set(attributes, 'tokentally.trace_id', event.traceId)
-  set(attributes, 'tokentally.span_id', event.spanId)
-  if (event.host !== undefined) attributes['tokentally.host'] = JSON.stringify(event.host)
-  if (event.timeToFirstTokenMs !== undefined) {
-    attributes['gen_ai.response.time_to_first_chunk'] = event.timeToFirstTokenMs / 1000
-  }
-  if (event.status === 'error') attributes['error.type'] = '_OTHER'
+  const attributes: Record<string, string | number | boolean> = {}
+  forEachAttribute(event, (name, value) => {
+    attributes[name] = value
+  })
   return attributes
+}
+
+/** Visits the event's span attributes, for who needs no object of them. */
+export function forEachAttribute(
+  event: UsageEvent,
+  visit: (name: string, value: string | number | boolean) => void,
+): void {
+  const visitDefined = (name: string, value: string | number | boolean | undefined) => {
+    if (value !== undefined) visit(name, value)
+  }
+  visit('tokentally.event_id', event.eventId)
+  visit('tokentally.ts', new Date(event.tsMs).toISOString())
+  visit('tokentally.status', event.status)
+  visit('tokentally.estimated', event.estimated)
+  visit('gen_ai.request.stream', event.streamed)
+  visitDefined(TEXT_FIELDS.customer_id[0], event.customer)
+  visitDefined(TEXT_FIELDS.user_id[0], event.user)
+  visitDefined(TEXT_FIELDS.team_id[0], event.team)
+  visitDefined(TEXT_FIELDS.project_id[0], event.project)
+  visitDefined(TEXT_FIELDS.business_unit[0], event.businessUnit)
+  visitDefined(TEXT_FIELDS.cost_center[0], event.costCenter)
+  visitDefined(TEXT_FIELDS.feature[0], event.feature)
+  visitDefined(TEXT_FIELDS.conversation_id[0], event.conversation)
+  visitDefined(TEXT_FIELDS.agent[0], event.agent)
+  visitDefined(TEXT_FIELDS.environment[0], event.environment)
+  visitDefined(TEXT_FIELDS.provider[0], event.provider)
+  visitDefined(TEXT_FIELDS.model[0], event.model)
+  visitDefined(TEXT_FIELDS.response_model[0], event.responseModel)
+  visitDefined(TEXT_FIELDS.operation[0], event.operation)
+  visitDefined(TEXT_FIELDS.service_tier[0], event.serviceTier)
+  visitDefined(TEXT_FIELDS.region[0], event.region)
+  visitDefined(TEXT_FIELDS.provider_request_id[0], event.providerRequestId)
+  visitDefined(TEXT_FIELDS.prompt_hash[0], event.promptHash)
+  visitDefined(TEXT_FIELDS.call_id[0], event.callId)
+  for (const meter in event.quantities) {
+    visit(TOKEN_ATTRIBUTES.get(meter) ?? METER_PREFIX + meter, event.quantities[meter] ?? 0)
+  }
+  for (const tag in event.tags) visit(TAG_PREFIX + tag, event.tags[tag] ?? '')
+  visitDefined('tokentally.latency_ms', event.latencyMs)
+  visitDefined('tokentally.time_to_first_token_ms', event.timeToFirstTokenMs)
+  visitDefined('tokentally.attempt', event.attempt)
+  visitDefined('tokentally.trace_id', event.traceId)
+  visitDefined('tokentally.span_id', event.spanId)
+  if (event.host !== undefined) visit('tokentally.host', JSON.stringify(event.host))
+  if (event.timeToFirstTokenMs !== undefined) {
+    visit('gen_ai.response.time_to_first_chunk', event.timeToFirstTokenMs / 1000)
+  }
+  if (event.status === 'error') visit('error.type', '_OTHER')
 }
 
 /**
@@ -275,14 +287,6 @@ function parsedOrText(text: string): unknown {
   } catch {
     return text
   }
-}
-
-function set(
-  attributes: Record<string, string | number | boolean>,
-  name: string,
-  value: string | number | boolean | undefined,
-): void {
-  if (value !== undefined) attributes[name] = value
 }
 
 function entriesOf<Fields extends Readonly<Record<string, readonly string[]>>>(

@@ -3,7 +3,8 @@ import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import type { Spool, SpooledBatch } from '../spool/spool.ts'
 import type { SpooledEvent } from '../spool/spool-file.ts'
-import { otlpRequest } from './otlp-request.ts'
+import { readSpooled } from '../spool/spooled-event.ts'
+import { otlpRequest, spanJson } from './otlp-request.ts'
 
 /**
  * Carries the spool to the service. States: idle (nothing waits); gathering (`GATHER_MS`, or until a
@@ -32,6 +33,12 @@ export interface DeliveryOptions {
   readonly random: () => number
   readonly version: string
   readonly onError: (error: unknown) => void
+}
+
+/** A waiting event and the span that it is sent as. */
+interface Sendable {
+  readonly spooled: SpooledEvent
+  readonly span: string
 }
 
 type Answer =
@@ -98,7 +105,8 @@ export class Delivery {
     while (!this.#stop.signal.aborted) {
       const batch = this.#options.spool.next(BATCH_EVENTS_MAX)
       if (batch === undefined) return
-      if (!(await this.#deliver(batch, batch.events))) return
+      const sendable = batch.events.flatMap((event) => this.#sendable(batch, event))
+      if (sendable.length > 0 && !(await this.#deliver(batch, sendable))) return
       batch.acknowledge()
       this.#failures = 0
       // Few are left: they gather again, instead of going one by one. A flush goes on.
@@ -106,8 +114,17 @@ export class Delivery {
     }
   }
 
+  /** An event that no service could understand must not hold up the others, nor vanish. */
+  #sendable(batch: SpooledBatch, spooled: SpooledEvent): readonly Sendable[] {
+    const event = readSpooled(spooled.json)
+    if (!('reason' in event)) return [{ spooled, span: spanJson(event) }]
+    batch.setAside(spooled, event.reason)
+    this.#options.onError(new Error(`a usage event was set aside: ${event.reason}`))
+    return []
+  }
+
   /** @returns whether all events are settled: delivered, or set aside */
-  async #deliver(batch: SpooledBatch, events: readonly SpooledEvent[]): Promise<boolean> {
+  async #deliver(batch: SpooledBatch, events: readonly Sendable[]): Promise<boolean> {
     const answer = await this.#send(events)
     if (answer.kind === 'delivered') return true
     if (answer.kind === 'unavailable') {
@@ -118,7 +135,7 @@ export class Delivery {
     }
     const [only] = events
     if (only !== undefined && events.length === 1) {
-      batch.setAside(only, answer.reason)
+      batch.setAside(only.spooled, answer.reason)
       this.#options.onError(new Error(`a usage event was refused and set aside: ${answer.reason}`))
       return true
     }
@@ -130,7 +147,7 @@ export class Delivery {
     )
   }
 
-  async #send(events: readonly SpooledEvent[]): Promise<Answer> {
+  async #send(events: readonly Sendable[]): Promise<Answer> {
     const { url, apiKey, fetch, version, onError } = this.#options
     try {
       const body = otlpRequest(

@@ -1,4 +1,4 @@
-import { type UsageEvent, usageEventToAttributes } from '@tokentally/core'
+import { forEachAttribute, type UsageEvent } from '@tokentally/core'
 
 /**
  * An export request of JSON-encoded spans. The service reads the events from their attributes; any
@@ -7,42 +7,45 @@ import { type UsageEvent, usageEventToAttributes } from '@tokentally/core'
  * @param spans as `spanJson` makes them
  */
 export function otlpRequest(spans: readonly string[], version: string): string {
-  const resource = `{"attributes":${attributesJson({ 'service.name': 'tokentally-meter' })}}`
+  const resource = `{"attributes":[${keyJson('service.name')}${anyValueJson('tokentally-meter')}}]}`
   const scope = JSON.stringify({ name: '@tokentally/meter', version })
   return `{"resourceSpans":[{"resource":${resource},"scopeSpans":[{"scope":${scope},"spans":[${spans.join(',')}]}]}]}`
 }
 
-/**
- * The event as a JSON-encoded span. Written as text at once: it is made for each event while the application
- * waits for its answer.
- */
+/** The event as a JSON-encoded span, written as text at once. */
 export function spanJson(event: UsageEvent): string {
-  const startNanos = BigInt(event.tsMs) * 1_000_000n
-  const endNanos = startNanos + BigInt(Math.round((event.latencyMs ?? 0) * 1_000_000))
-  const ids = hexOf(event.eventId)
+  const { eventId, tsMs, latencyMs = 0 } = event
+  const ids = isUuid(eventId) ? eventId.replaceAll('-', '') : Buffer.from(eventId).toString('hex')
   const traceId = event.traceId ?? ids.padStart(32, '0').slice(-32)
   const spanId = event.spanId ?? ids.slice(-16).padStart(16, '1')
-  const name = JSON.stringify(`${event.operation} ${event.model ?? ''}`.trim())
+  const name = JSON.stringify(
+    event.model === undefined ? event.operation : `${event.operation} ${event.model}`,
+  )
+  const endMicros = tsMs * 1000 + Math.round(latencyMs * 1000)
   const status = event.status === 'error' ? '{"code":2}' : '{}'
-  // SPAN_KIND_CLIENT is 3.
-  return `{"traceId":"${traceId}","spanId":"${spanId}","name":${name},"kind":3,"startTimeUnixNano":"${startNanos}","endTimeUnixNano":"${endNanos}","attributes":${attributesJson(usageEventToAttributes(event))},"status":${status}}`
+  let attributes = ''
+  forEachAttribute(event, (key, value) => {
+    attributes += `${attributes === '' ? '' : ','}${keyJson(key)}${anyValueJson(value)}}`
+  })
+  // SPAN_KIND_CLIENT is 3. Times are nanoseconds.
+  return `{"traceId":"${traceId}","spanId":"${spanId}","name":${name},"kind":3,"startTimeUnixNano":"${tsMs}000000","endTimeUnixNano":"${endMicros}000","attributes":[${attributes}],"status":${status}}`
 }
 
-/** Span ids for events without any: the digits of the event id, which is random enough. */
-function hexOf(eventId: string): string {
-  const hex = eventId.replace(/[^0-9a-f]/g, '')
-  return hex.length >= 16 ? hex : Buffer.from(eventId).toString('hex').slice(0, 32)
+function isUuid(text: string): boolean {
+  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)
 }
 
-/** Attributes in OTLP's JSON encoding (OTLP specification 1.x, "JSON Protobuf Encoding"). */
-function attributesJson(attributes: Readonly<Record<string, string | number | boolean>>): string {
-  let json = ''
-  for (const key in attributes) {
-    const value = attributes[key]
-    if (value === undefined) continue
-    json += `${json === '' ? '[' : ','}{"key":${JSON.stringify(key)},"value":${anyValueJson(value)}}`
+/** Beginnings of attributes (OTLP specification 1.x, "JSON Protobuf Encoding") by their names. */
+const keys = new Map<string, string>()
+const KEYS_MAX = 1_000
+
+function keyJson(key: string): string {
+  let json = keys.get(key)
+  if (json === undefined) {
+    json = `{"key":${JSON.stringify(key)},"value":`
+    if (keys.size < KEYS_MAX) keys.set(key, json)
   }
-  return json === '' ? '[]' : `${json}]`
+  return json
 }
 
 function anyValueJson(value: string | number | boolean): string {

@@ -34,14 +34,15 @@ export class EventLog {
 
   /** @param line without a line feed inside @throws when the disk does not take all of it; nothing is kept then */
   append(line: string): void {
-    const bytes = Buffer.from(`${line}\n`, 'utf8')
+    const text = `${line}\n`
+    const length = Buffer.byteLength(text)
     let written = 0
     try {
-      written = writeSync(this.#descriptor, bytes)
+      written = writeSync(this.#descriptor, text)
     } finally {
-      if (written !== bytes.length) ftruncateSync(this.#descriptor, this.#size)
+      if (written !== length) ftruncateSync(this.#descriptor, this.#size)
     }
-    if (written !== bytes.length) throw new Error(`${this.#path}: no space left to append an event`)
+    if (written !== length) throw new Error(`${this.#path}: no space left to append an event`)
     this.#size += written
   }
 

@@ -2,9 +2,9 @@ import { rmSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { EventLog } from './event-log.ts'
 
-/** An event at rest: its span as JSON text (`spanJson`), and where it ends in its log. */
+/** An event at rest: its JSON text (`spooledJson`), and where it ends in its log. */
 export interface SpooledEvent {
-  readonly span: string
+  readonly json: string
   readonly end: number
 }
 
@@ -41,12 +41,12 @@ export class SpoolFile {
         pragma synchronous = normal;
         begin immediate;
         create table if not exists progress (id integer primary key check (id = 1), delivered integer not null);
-        create table if not exists refused (span text primary key, reason text not null) without rowid;
+        create table if not exists refused (json text primary key, reason text not null) without rowid;
         commit`)
       this.#noteDelivered = database.prepare(
         'insert into progress values (1, ?) on conflict (id) do update set delivered = excluded.delivered',
       )
-      this.#setAside = database.prepare('insert or replace into refused (span, reason) values (?, ?)')
+      this.#setAside = database.prepare('insert or replace into refused (json, reason) values (?, ?)')
       const delivered = Number(database.prepare('select delivered from progress').get()?.['delivered'] ?? 0)
       this.#log = new EventLog(logOf(path))
       this.#delivered = delivered > this.#log.size ? 0 : delivered
@@ -69,14 +69,14 @@ export class SpoolFile {
   }
 
   /** Returns once the event would survive the death of the process. @throws when the disk does not take it */
-  append(span: string): void {
-    this.#log.append(span)
+  append(json: string): void {
+    this.#log.append(json)
     this.#events += 1
   }
 
   /** The oldest waiting events; they stay until `acknowledge`. */
   oldest(limit: number): readonly SpooledEvent[] {
-    return this.#log.read(this.#delivered, limit).map(({ text, end }) => ({ span: text, end }))
+    return this.#log.read(this.#delivered, limit).map(({ text, end }) => ({ json: text, end }))
   }
 
   /** Forgets the events that `oldest` gave. */
@@ -95,7 +95,7 @@ export class SpoolFile {
 
   /** Keeps an event that the service refused for good where it can be looked at. */
   setAside(event: SpooledEvent, reason: string): void {
-    this.#setAside.run(event.span, reason)
+    this.#setAside.run(event.json, reason)
   }
 
   /** How many events were set aside in this file. */

@@ -1,9 +1,9 @@
 import { mkdirSync, readdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import type { UsageEvent } from '@tokentally/core'
-import { spanJson } from '../deliver/otlp-request.ts'
 import type { EventSink } from '../event-sink.ts'
 import { isCorrupt, isOwnedByAnother, type SpooledEvent, SpoolFile } from './spool-file.ts'
+import { spooledJson } from './spooled-event.ts'
 
 /**
  * Events that wait for delivery. Each process has a file of its own in the spool directory; files of dead
@@ -65,7 +65,7 @@ export class Spool implements EventSink {
 
   append(event: UsageEvent): void {
     try {
-      this.#append(spanJson(event))
+      this.#append(spooledJson(event))
       this.onAppended()
     } catch (error) {
       this.#options.onError(error)
@@ -100,7 +100,7 @@ export class Spool implements EventSink {
     else this.#own.close()
   }
 
-  #append(span: string): void {
+  #append(json: string): void {
     const file = this.#isClosed ? undefined : this.#own
     if (
       file === undefined ? this.#memory.length >= MEMORY_EVENTS_MAX : file.bytes >= this.#options.bytesMax
@@ -115,14 +115,14 @@ export class Spool implements EventSink {
       return
     }
     if (file === undefined) {
-      this.#memory.push({ span, end: 0 })
+      this.#memory.push({ json, end: 0 })
       return
     }
     try {
-      file.append(span)
+      file.append(json)
     } catch (error) {
       this.#options.onError(error)
-      this.#memory.push({ span, end: 0 })
+      this.#memory.push({ json, end: 0 })
     }
   }
 

@@ -133,7 +133,7 @@ function prepare(
   dependencies: TapDependencies,
 ): Outgoing {
   const headers = headerPairs(options.headers)
-  const retryCount = headers.find(([name]) => name.toLowerCase() === RETRY_COUNT)?.[1] ?? null
+  const retryCount = headerOf(options.headers, RETRY_COUNT)
   const url = `${String(options.origin)}${options.path}`
   const exchange = new Exchange({ url, body: bodyText, retryCount }, call, dependencies, false)
   const { rewrittenBody } = exchange
@@ -259,12 +259,22 @@ function watchedController(controller: Controller, handler: Handler, exchange: E
 }
 
 function respond(exchange: Exchange, status: number, headers: unknown): void {
-  let values: ReadonlyMap<string, string> | undefined
-  const header = (name: string) => {
-    values ??= new Map(headerPairs(headers).map(([key, value]) => [key.toLowerCase(), value]))
-    return values.get(name) ?? null
+  exchange.respond(status, (name) => headerOf(headers, name), true)
+}
+
+/** One header, in any form that undici gives them. Looked for in place: a call asks for few of many. */
+function headerOf(headers: unknown, name: string): string | null {
+  if (Array.isArray(headers) && headers[0] instanceof Uint8Array) {
+    const flat: readonly unknown[] = headers
+    for (let index = 0; index + 1 < flat.length; index += 2) {
+      const key = flat[index]
+      if (key instanceof Uint8Array && key.length === name.length && latin1(key).toLowerCase() === name) {
+        return latin1(flat[index + 1])
+      }
+    }
+    return null
   }
-  exchange.respond(status, header, true)
+  return headerPairs(headers).find(([key]) => key.toLowerCase() === name)?.[1] ?? null
 }
 
 /** What undici tells a handler whose request was aborted without a reason. */

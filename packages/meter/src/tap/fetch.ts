@@ -42,7 +42,8 @@ function urlOf(input: string | URL | Request): string {
   return input instanceof URL ? input.href : input.url
 }
 
-async function exchange(
+/** Without `async`: it stands in the way of every call, and mostly has nothing to wait for. */
+function exchange(
   original: typeof fetch,
   input: string | URL | Request,
   init: RequestInit | undefined,
@@ -50,51 +51,91 @@ async function exchange(
   dependencies: TapDependencies,
   isNodes: boolean,
 ): Promise<Response> {
-  let watched: Watched & { readonly exchange: Exchange }
-  let outgoing: RequestInit | undefined
-  try {
-    const bodyText = bodyTextOf(input, init)
-    const body = bodyText instanceof Promise ? await bodyText : bodyText
-    const key = { url: urlOf(input), body, retryCount: headerOf(input, init, RETRY_COUNT) }
-    watched = { exchange: new Exchange(key, call, dependencies, true), isTaken: false }
-    outgoing = rewritten(input, init, watched.exchange)
-  } catch (error) {
+  const send = (bodyText: string | undefined) => {
+    const prepared = guarded(dependencies, () => {
+      const key = { url: urlOf(input), body: bodyText, retryCount: headerOf(input, init, RETRY_COUNT) }
+      const exchange = new Exchange(key, call, dependencies, true)
+      return { exchange, outgoing: rewritten(input, init, exchange) }
+    })
+    if (prepared === undefined) return original(input, init)
+    const { exchange, outgoing } = prepared
+    return isNodes
+      ? sendByNode(original, input, outgoing, exchange, init?.signal ?? undefined)
+      : sendByOther(original, input, outgoing, exchange, signalOf(input, init), dependencies)
+  }
+  const bodyText = guarded(dependencies, () => bodyTextOf(input, init))
+  if (!(bodyText instanceof Promise)) return send(bodyText)
+  return bodyText.then(send, (error: unknown) => {
     dependencies.onError(error)
     return original(input, init)
-  }
+  })
+}
 
-  const signal = init?.signal ?? (input instanceof Request ? input.signal : undefined) ?? undefined
-  // The application's signal must not cut the transport below us: the answer may have to be read on for its
-  // usage. The dispatcher's tap sees to that itself.
-  const upstream = isNodes || signal === undefined ? undefined : new AbortController()
+/** Node's own fetch: the dispatcher's tap watches the answer, and sees to what becomes of it. */
+function sendByNode(
+  original: typeof fetch,
+  input: string | URL | Request,
+  outgoing: RequestInit | undefined,
+  exchange: Exchange,
+  signal: AbortSignal | undefined,
+): Promise<Response> {
+  const watched: Watched = { exchange, isTaken: false }
+  return insideTap
+    .run(watched, () => original(input, outgoing))
+    .then(
+      (response) => {
+        exchange.settle()
+        return watched.isTaken ? response : withWatchedBody(response, exchange, signal)
+      },
+      (error: unknown) => {
+        exchange.fail()
+        throw error
+      },
+    )
+}
+
+/**
+ * Any other fetch. The application's signal must not cut the transport below us: the answer may have to be read
+ * on for its usage.
+ */
+async function sendByOther(
+  original: typeof fetch,
+  input: string | URL | Request,
+  init: RequestInit | undefined,
+  exchange: Exchange,
+  signal: AbortSignal | undefined,
+  dependencies: TapDependencies,
+): Promise<Response> {
+  const watched: Watched = { exchange, isTaken: false }
+  const upstream = signal === undefined ? undefined : new AbortController()
   const forward = () => upstream?.abort(signal?.reason)
-  if (upstream !== undefined) {
-    outgoing = { ...outgoing, signal: upstream.signal }
-    if (signal?.aborted === true) forward()
-    else signal?.addEventListener('abort', forward, { once: true })
-  }
-
+  if (signal?.aborted === true) forward()
+  else signal?.addEventListener('abort', forward, { once: true })
+  const outgoing = upstream === undefined ? init : { ...init, signal: upstream.signal }
   let response: Response
   try {
     response = await insideTap.run(watched, () => original(input, outgoing))
   } catch (error) {
     signal?.removeEventListener('abort', forward)
-    watched.exchange.fail()
+    exchange.fail()
     throw error
   }
-  watched.exchange.settle()
+  exchange.settle()
   if (watched.isTaken) return response
-  return (
-    guarded(dependencies, () => {
-      signal?.removeEventListener('abort', forward)
-      watched.exchange.respond(response.status, (name) => response.headers.get(name), false)
-      if (response.body !== null) {
-        return withBody(response, readThrough(response.body, watched.exchange, signal))
-      }
-      watched.exchange.complete()
-      return response
-    }) ?? response
-  )
+  signal?.removeEventListener('abort', forward)
+  return guarded(dependencies, () => withWatchedBody(response, exchange, signal)) ?? response
+}
+
+function signalOf(input: string | URL | Request, init: RequestInit | undefined): AbortSignal | undefined {
+  return init?.signal ?? (input instanceof Request ? input.signal : undefined)
+}
+
+/** The answer with a body that is watched as it is read. */
+function withWatchedBody(response: Response, exchange: Exchange, signal: AbortSignal | undefined): Response {
+  exchange.respond(response.status, (name) => response.headers.get(name), false)
+  if (response.body !== null) return withBody(response, readThrough(response.body, exchange, signal))
+  exchange.complete()
+  return response
 }
 
 /** The request as it goes out. */
