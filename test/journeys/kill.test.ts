@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { globSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,6 +19,7 @@ import {
 /** Promise 3 under kill -9: nothing acknowledged or spooled is lost, nothing counts twice. */
 
 const SERVICE_KILLS = 5
+const DATABASE_KILLS = 4
 const APP_KILLS = 4
 const APP = fileURLToPath(new URL('./killed-app.ts', import.meta.url))
 
@@ -40,30 +42,31 @@ async function totalsOf(service: SpawnedService, customer: string) {
   return countSchema.parse(await response.json()).totals
 }
 
-it(`a service that is killed ${SERVICE_KILLS} times under load loses no acknowledged event and counts none twice`, async () => {
-  let service = await spawnService({ databaseUrl: database.url })
+/** Clients that send batches of new events, each again and again with the same ids until it is acknowledged. */
+function sendUntilStopped(customer: string, service: () => SpawnedService) {
   const acknowledged = new Set<string>()
   let isRunning = true
   let next = 0
-  // Each client repeats a batch, with the same ids, until it is acknowledged.
   const client = async () => {
     while (isRunning) {
       const events = Array.from({ length: 20 }, () => ({
-        event_id: `killed-${next++}`,
-        customer_id: 'killed-service',
+        event_id: `${customer}-${next++}`,
+        customer_id: customer,
         provider: 'openai',
         model: 'gpt-4o-mini',
         ts: new Date().toISOString(),
         input_tokens: 1,
       }))
-      for (;;) {
+      for (let isAcknowledged = false; !isAcknowledged; ) {
         try {
-          const response = await fetch(`${service.url}/api/v1/usage`, {
+          const { url, ownerKey } = service()
+          const response = await fetch(`${url}/api/v1/usage`, {
             method: 'POST',
-            headers: { authorization: `Bearer ${service.ownerKey}`, 'content-type': 'application/json' },
+            headers: { authorization: `Bearer ${ownerKey}`, 'content-type': 'application/json' },
             body: JSON.stringify(events),
           })
-          if (response.status === 200) break
+          await response.text()
+          isAcknowledged = response.status === 200
         } catch {
           await new Promise((resolve) => setImmediate(resolve))
         }
@@ -72,18 +75,46 @@ it(`a service that is killed ${SERVICE_KILLS} times under load loses no acknowle
     }
   }
   const clients = [client(), client(), client(), client()]
+  return {
+    acknowledged,
+    async stop() {
+      isRunning = false
+      await Promise.all(clients)
+    },
+  }
+}
+
+it(`a service that is killed ${SERVICE_KILLS} times under load loses no acknowledged event and counts none twice`, async () => {
+  let service = await spawnService({ databaseUrl: database.url })
+  const load = sendUntilStopped('killed-service', () => service)
   for (let kill = 0; kill < SERVICE_KILLS; kill++) {
-    const target = acknowledged.size + 300 + kill * 137
-    await waitFor(() => acknowledged.size >= target, 'events to be acknowledged')
+    const target = load.acknowledged.size + 300 + kill * 137
+    await waitFor(() => load.acknowledged.size >= target, 'events to be acknowledged')
     await service.kill()
     service = await spawnService({ databaseUrl: database.url })
   }
-  isRunning = false
-  await Promise.all(clients)
-  expect(await totalsOf(service, 'killed-service')).toEqual({
-    requests: acknowledged.size,
-    input_tokens: acknowledged.size,
-  })
+  await load.stop()
+  const { size } = load.acknowledged
+  expect(await totalsOf(service, 'killed-service')).toEqual({ requests: size, input_tokens: size })
+  await service.stop()
+})
+
+it(`a database that is killed ${DATABASE_KILLS} times under load loses no acknowledged event, and the service heals`, async () => {
+  const dataDir = join(directory, 'data')
+  const service = await spawnService({ dataDir, environment: { LOG_LEVEL: 'fatal' } })
+  const load = sendUntilStopped('killed-database', () => service)
+  for (let kill = 0; kill < DATABASE_KILLS; kill++) {
+    const target = load.acknowledged.size + 300 + kill * 137
+    await waitFor(() => load.acknowledged.size >= target, 'events to be acknowledged')
+    const [pidFile] = globSync(join(dataDir, '**', 'postmaster.pid'))
+    const pid = Number(readFileSync(pidFile ?? '', 'utf8').split('\n')[0])
+    process.kill(pid, 'SIGKILL')
+  }
+  const target = load.acknowledged.size + 300
+  await waitFor(() => load.acknowledged.size >= target, 'events to be acknowledged after the last kill')
+  await load.stop()
+  const { size } = load.acknowledged
+  expect(await totalsOf(service, 'killed-database')).toEqual({ requests: size, input_tokens: size })
   await service.stop()
 })
 
