@@ -1,9 +1,10 @@
-import { type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
+import { ProxyTracerProvider, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import { type UsageEvent, usageEventToAttributes } from '@tokentally/core'
 import type { RecognizedCall } from '@tokentally/providers'
 
 // A proxy: it finds the application's SDK also when that is registered later.
-const tracer = trace.getTracer('@tokentally/meter')
+const TRACER = '@tokentally/meter'
+const tracer = trace.getTracer(TRACER)
 
 /** A span on the application's own tracer, open while the call runs. */
 export interface CallSpan {
@@ -18,6 +19,7 @@ export interface CallSpan {
  * @returns undefined when nobody records spans
  */
 export function startCallSpan(call: RecognizedCall, model: string | undefined): CallSpan | undefined {
+  if (!hasSdk()) return undefined
   const span = tracer.startSpan(`${call.operation} ${model ?? ''}`.trim(), {
     kind: SpanKind.CLIENT,
     attributes: {
@@ -29,6 +31,12 @@ export function startCallSpan(call: RecognizedCall, model: string | undefined): 
   if (!span.isRecording()) return undefined
   const { traceId, spanId } = span.spanContext()
   return { ids: { traceId, spanId }, end: (event, errorType) => end(span, event, errorType) }
+}
+
+/** Without an SDK there is nothing to describe a call for. */
+function hasSdk(): boolean {
+  const provider = trace.getTracerProvider()
+  return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer(TRACER) !== undefined
 }
 
 function end(span: Span, event: UsageEvent, errorType: string | undefined): void {

@@ -15,6 +15,8 @@ export interface ReadUsage {
   readonly responseId?: string
   /** Why the provider's counts contradict each other. */
   readonly mismatch?: string
+  /** What the provider says that it charged, in US dollars, as plain decimal text. */
+  readonly reportedCostUsd?: string
   /** The provider's name for a failure. */
   readonly errorType?: string
 }
@@ -105,6 +107,8 @@ export function withoutContradictions(quantities: Readonly<Record<string, number
   readonly quantities: Readonly<Record<string, number>>
   readonly mismatch?: string
 } {
+  // Mostly there are the two totals and no parts.
+  if (!hasParts(quantities)) return { quantities }
   const consistent = { ...quantities }
   let mismatch: string | undefined
   for (let found = findContradictions(consistent); found.length > 0; found = findContradictions(consistent)) {
@@ -112,6 +116,11 @@ export function withoutContradictions(quantities: Readonly<Record<string, number
     for (const { meter } of found) delete consistent[meter]
   }
   return { quantities: consistent, ...(mismatch !== undefined && { mismatch }) }
+}
+
+function hasParts(quantities: Readonly<Record<string, number>>): boolean {
+  for (const meter in quantities) if (meter !== 'input_tokens' && meter !== 'output_tokens') return true
+  return false
 }
 
 /** Collects text up to the limit. */

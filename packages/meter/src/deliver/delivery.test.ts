@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -151,6 +151,21 @@ describe('delivery', () => {
     const delivery = deliver(spool)
     expect(await delivery.flush(10_000)).toBe(0)
     expect(received).toEqual(['left behind'])
+    await delivery.stop(0)
+    spool.close()
+  })
+
+  it('sets a damaged line aside, and delivers its neighbours', async () => {
+    const dead = spoolAt(directory, 'dead')
+    dead.append(event('before'))
+    dead.close()
+    appendFileSync(join(directory, 'spool-dead.log'), 'no JSON\n{"eventId":5}\n')
+    const spool = spoolAt(directory, 'alive')
+    const delivery = deliver(spool)
+    spool.append(event('after'))
+    expect(await delivery.flush(10_000)).toBe(0)
+    expect(received).toEqual(['before', 'after'])
+    expect(errors.filter((error) => error.includes('set aside'))).toHaveLength(2)
     await delivery.stop(0)
     spool.close()
   })
