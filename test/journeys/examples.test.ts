@@ -101,7 +101,8 @@ describe('an example, by its README', () => {
   afterAll(() => rm(spool, { recursive: true, force: true }))
 
   async function stop({ process: child, closed }: Running): Promise<number | null> {
-    if (child.exitCode === null && child.pid !== undefined) process.kill(-child.pid, 'SIGTERM')
+    const hasEnded = child.exitCode !== null || child.signalCode !== null
+    if (!hasEnded && child.pid !== undefined) process.kill(-child.pid, 'SIGTERM')
     return closed
   }
 
