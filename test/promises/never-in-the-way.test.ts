@@ -11,6 +11,7 @@ import { tapFetch } from '../../packages/meter/src/tap/fetch.ts'
 import type { TapDependencies } from '../../packages/meter/src/tap/tap.ts'
 import { type FakeProvider, startFakeProvider } from '../fake-provider/index.ts'
 import { waitFor } from '../harness/index.ts'
+import { tapDependencies } from '../harness/tap.ts'
 
 /** Promise 1: the application gets the provider's answer as if nobody was in between. */
 
@@ -36,22 +37,7 @@ let origin: string
 const events: UsageEvent[] = []
 const errors: unknown[] = []
 
-const dependencies: TapDependencies = {
-  sink: { append: (event) => events.push(event) },
-  tokenCounter: {
-    count: async (text) => ({ tokens: text.length, tokenizer: 'characters' }),
-    close: async () => undefined,
-  },
-  now: () => Date.now(),
-  elapsed: () => performance.now(),
-  onError: (error) => errors.push(error),
-  promptHashKey: undefined,
-  host: undefined,
-  defaults: () => ({}),
-  endpoints: [],
-  injectStreamUsage: true,
-  finishLeftStreams: { timeoutMs: 30_000, bytesMax: 64 * 1024 * 1024 },
-}
+const dependencies = tapDependencies(events, errors)
 let current: TapDependencies = dependencies
 
 const plainAgent = new Agent()
