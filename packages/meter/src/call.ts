@@ -3,6 +3,7 @@ import type { Dimensions, UsageEvent } from '@tokentally/core'
 import type { Operation, ReadUsage, RecognizedCall, TokenCounter, UsageReader } from '@tokentally/providers'
 import { type CallContext, currentContext } from './context.ts'
 import type { EventSink } from './event-sink.ts'
+import { pendingCalls } from './pending-calls.ts'
 import { type CallSpan, startCallSpan } from './spans.ts'
 import { uuidV7 } from './uuid-v7.ts'
 
@@ -62,7 +63,12 @@ export class MeteredCall {
   /** The answer's head has arrived. */
   respond(status: number, header: (name: string) => string | null): void {
     this.#status = status
-    this.#requestId = header('x-request-id') ?? header('request-id') ?? header('apim-request-id') ?? undefined
+    this.#requestId =
+      header('x-request-id') ??
+      header('request-id') ??
+      header('apim-request-id') ??
+      header('x-amzn-requestid') ??
+      undefined
     this.#reader.respond(status, header)
   }
 
@@ -89,6 +95,16 @@ export class MeteredCall {
     // A redirect that is not followed answers nothing either.
     if ((this.#status ?? 0) >= 300) {
       this.#finish('error', usage)
+    } else if (this.#call.operation === 'fetch_response') {
+      if (usage.responseId !== undefined && isSettled(usage)) {
+        pendingCalls.take(usage.responseId)?.settle(usage, () => this.#reader.outputText())
+      }
+      this.#finish('ok', usage)
+    } else if (usage.isPending === true && usage.responseId !== undefined) {
+      pendingCalls.add(usage.responseId, {
+        settle: (fetched, outputText) => this.#settle(fetched, outputText),
+        forget: () => this.#forget(),
+      })
     } else if (isReported(usage, this.#call.operation)) {
       this.#finish(how === 'complete' || usage.isComplete ? 'ok' : 'aborted', usage)
     } else {
@@ -97,14 +113,35 @@ export class MeteredCall {
     }
   }
 
-  async #estimate(usage: ReadUsage, how: CallEnd): Promise<void> {
+  /** The answer that was made in the background has been fetched. */
+  #settle(usage: ReadUsage, outputText: () => string): void {
+    if (isReported(usage, this.#call.operation)) {
+      this.#finish('ok', usage)
+    } else if (usage.errorType !== undefined) {
+      this.#finish('error', usage)
+    } else {
+      this.#estimate(usage, 'complete', outputText).catch(this.#dependencies.onError)
+    }
+  }
+
+  #forget(): void {
+    this.#isFinished = true
+    this.#dependencies.onError(
+      new Error('a background response was not fetched by this process: its usage is not counted'),
+    )
+  }
+
+  async #estimate(
+    usage: ReadUsage,
+    how: CallEnd,
+    outputText: () => string = () => this.#reader.outputText(),
+  ): Promise<void> {
     const model = usage.responseModel ?? this.#reader.requestedModel ?? ''
     const { tokenCounter } = this.#dependencies
     const reported = usage.quantities ?? {}
     const input =
       reported['input_tokens'] ?? (await tokenCounter.count(this.#reader.promptText(), model)).tokens
-    const output =
-      reported['output_tokens'] ?? (await tokenCounter.count(this.#reader.outputText(), model)).tokens
+    const output = reported['output_tokens'] ?? (await tokenCounter.count(outputText(), model)).tokens
     const isWhole = how === 'complete' && usage.isComplete
     this.#isFinished = false
     this.#finish(
@@ -123,6 +160,8 @@ export class MeteredCall {
     try {
       const event = this.#event(status, usage, isEstimated)
       this.#span?.end(event, usage.errorType)
+      // Fetching what was made before costs nothing: it has a span, and no event.
+      if (this.#call.operation === 'fetch_response') return
       this.#dependencies.sink.append(event)
       const { input_tokens = 0, output_tokens = 0 } = event.quantities
       if (status !== 'error') this.#context?.count(input_tokens, output_tokens)
@@ -148,7 +187,9 @@ export class MeteredCall {
       ...(model !== undefined && { model }),
       ...(usage.responseModel !== undefined && { responseModel: usage.responseModel }),
       ...(usage.serviceTier !== undefined && { serviceTier: usage.serviceTier }),
-      quantities: status === 'error' ? {} : (usage.quantities ?? {}),
+      ...(this.#call.region !== undefined && { region: this.#call.region }),
+      quantities:
+        status === 'error' || this.#call.operation === 'fetch_response' ? {} : (usage.quantities ?? {}),
       status,
       streamed: usage.isStreamed,
       estimated: isEstimated,
@@ -174,6 +215,12 @@ function isReported({ quantities }: ReadUsage, operation: Operation): boolean {
   if (quantities === undefined) return false
   if (!GENERATES_TEXT.has(operation)) return true
   return quantities['input_tokens'] !== undefined && quantities['output_tokens'] !== undefined
+}
+
+/** Whether a fetched answer is as it will stay: with its usage, or plain and without one. */
+function isSettled({ quantities, isPending, isStreamed, isComplete, errorType }: ReadUsage): boolean {
+  if (quantities !== undefined) return true
+  return !isStreamed && isPending !== true && (isComplete || errorType !== undefined)
 }
 
 const GENERATES_TEXT: ReadonlySet<Operation> = new Set(['chat', 'text_completion', 'generate_content'])

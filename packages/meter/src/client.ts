@@ -1,3 +1,4 @@
+import { type AwsClient, isAwsClient } from './tap/aws-sdk.ts'
 import { type Dispatcher, isDispatcher } from './tap/dispatcher.ts'
 
 /** Clients that carry their own `fetch`: OpenAI, Anthropic, Groq and Together (Stainless), Ollama. */
@@ -8,25 +9,31 @@ interface ClientWithFetch {
 const meteredClients = new WeakSet<object>()
 
 /**
- * Meters a client that was built before the tap was there, by replacing the `fetch` that it copied, or a
- * dispatcher of undici.
+ * Meters a client that was built before the tap was there, by replacing the `fetch` that it copied; a client of
+ * the AWS SDK, which no other tap sees, by its middleware; or a dispatcher of undici.
  *
  * @returns the same client
- * @throws TypeError when the client has no `fetch` of its own to replace
+ * @throws TypeError when the client is neither of them and has no `fetch` of its own to replace
  */
 export function meterClient<Client extends object>(
   client: Client,
   tap: (original: typeof fetch) => typeof fetch,
   tapDispatcher: (dispatcher: Dispatcher) => void,
+  tapAwsClient: (client: AwsClient) => void,
 ): Client {
   if (meteredClients.has(client)) return client
   if (isDispatcher(client)) {
     tapDispatcher(client)
     return client
   }
+  if (isAwsClient(client)) {
+    tapAwsClient(client)
+    meteredClients.add(client)
+    return client
+  }
   if (!hasFetch(client)) {
     throw new TypeError(
-      'meter(client) takes an OpenAI, Anthropic, Groq, Together or Ollama client; other clients are metered by importing @tokentally/meter before them',
+      'meter(client) takes an OpenAI, Anthropic, Groq, Together, Ollama or AWS SDK v3 client; other clients are metered by importing @tokentally/meter before them',
     )
   }
   client.fetch = tap(client.fetch)

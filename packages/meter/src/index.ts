@@ -8,7 +8,7 @@ import {
 } from './context.ts'
 import type { CostSource } from './cost.ts'
 import { cleanDimensions } from './options.ts'
-import { runningMeter, tap, tapOwnDispatcher, tapUndici } from './start.ts'
+import { runningMeter, tap, tapOwnAwsClient, tapOwnDispatcher, tapUndici } from './start.ts'
 
 export type { Dimensions, UsageEventJson } from '@tokentally/core'
 export { CallContext, currentContext, type UsageSoFar } from './context.ts'
@@ -61,14 +61,15 @@ export class RequestTally {
 }
 
 /**
- * Meters a client explicitly, for clients that were made before the meter was imported; or a dispatcher of
- * undici (`Agent`, `ProxyAgent` …) that the application passes to its requests instead of the global one.
+ * Meters a client explicitly, for clients that were made before the meter was imported; a client of the AWS SDK v3
+ * (`BedrockRuntimeClient`), which does not use `fetch`; or a dispatcher of undici (`Agent`, `ProxyAgent` …) that the
+ * application passes to its requests instead of the global one.
  *
  * @returns the same client
- * @throws TypeError when it is neither a dispatcher nor a client with a `fetch` of its own
+ * @throws TypeError when it is neither a dispatcher, nor an AWS client, nor a client with a `fetch` of its own
  */
 export function meter<Client extends object>(client: Client): Client {
-  return meterClient(client, tap, tapOwnDispatcher)
+  return meterClient(client, tap, tapOwnDispatcher, tapOwnAwsClient)
 }
 
 /**

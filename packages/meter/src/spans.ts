@@ -40,7 +40,12 @@ function hasSdk(): boolean {
 }
 
 function end(span: Span, event: UsageEvent, errorType: string | undefined): void {
-  span.setAttributes(usageEventToAttributes(event))
+  const { 'tokentally.event_id': eventId, ...attributes } = usageEventToAttributes(event)
+  span.setAttributes(attributes)
+  // A fetched answer is no event: a service that receives this span knows by its operation that it is not billed.
+  if (eventId !== undefined && event.operation !== 'fetch_response') {
+    span.setAttribute('tokentally.event_id', eventId)
+  }
   if (event.status === 'error') {
     span.setStatus({ code: SpanStatusCode.ERROR })
     span.setAttribute('error.type', errorType ?? '_OTHER')

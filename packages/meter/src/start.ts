@@ -1,6 +1,7 @@
 import type { Dimensions } from '@tokentally/core'
 import { createMeter, type Meter } from './meter.ts'
 import { type DimensionResolvers, type MeterOptions, readOptions, resolveDimensions } from './options.ts'
+import { type AwsClient, tapAwsClient } from './tap/aws-sdk.ts'
 import { type Dispatcher, tapDispatcher, tapGlobalDispatchers } from './tap/dispatcher.ts'
 import { tapFetch } from './tap/fetch.ts'
 import { watchUnmetered } from './tap/unmetered.ts'
@@ -22,6 +23,11 @@ globalThis.fetch = tap(untappedFetch)
 /** Meters what goes through an undici dispatcher from `start` on. */
 export function tapOwnDispatcher(dispatcher: Dispatcher): void {
   tapDispatcher(dispatcher, () => running?.tap)
+}
+
+/** Meters a client of the AWS SDK from `start` on. */
+export function tapOwnAwsClient(client: AwsClient): void {
+  tapAwsClient(client, () => running?.tap)
 }
 
 /** Taps the global dispatcher of the moment: the application may have set another one. */

@@ -22,7 +22,7 @@ const METERS_BY_PRICE_KEY: Readonly<Record<string, string>> = {
   web_searches_kcount: 'web_search_requests',
   storage_searches_kcount: 'file_search_requests',
   social_searches_kcount: 'social_search_requests',
-  rerank_searches_kcount: 'rerank_search_requests',
+  rerank_searches_kcount: 'search_units',
   input_document_kpages: 'document_pages',
   input_annotated_document_kpages: 'annotated_document_pages',
   input_text_messages_kcount: 'text_messages',

@@ -126,6 +126,52 @@ describe('a price book of the catalogue agrees with genai-prices', () => {
   })
 })
 
+describe('a typical call of a provider has a price, by the names that calls are metered under', () => {
+  const tokens = { input_tokens: 2000, cache_read_tokens: 1024, output_tokens: 50, reasoning_tokens: 10 }
+  it.each<[provider: string, model: string, quantities: Record<string, number>]>([
+    ['openai', 'gpt-5-2025-08-07', tokens],
+    ['openai', 'gpt-4.1-2025-04-14', { ...tokens, web_search_requests: 2, file_search_requests: 1 }],
+    ['openai', 'text-embedding-3-small', { input_tokens: 8 }],
+    ['openai', 'gpt-3.5-turbo-instruct', { input_tokens: 5, output_tokens: 7 }],
+    [
+      'openai',
+      'gpt-image-1',
+      { input_tokens: 412, image_input_tokens: 388, output_tokens: 1056, image_output_tokens: 1056 },
+    ],
+    ['openai', 'gpt-4o-transcribe', { input_tokens: 114, audio_input_tokens: 100, output_tokens: 15 }],
+    ['openai', 'gpt-4o-mini-tts', { input_tokens: 14, output_tokens: 101, audio_output_tokens: 101 }],
+    ['openai', 'whisper-1', { audio_seconds: 9 }],
+    ['azure.ai.openai', 'gpt-4o-2024-11-20', tokens],
+    ['azure.ai.openai', 'text-embedding-ada-002', { input_tokens: 5 }],
+    ['mistral_ai', 'mistral-large-2512', tokens],
+    ['mistral_ai', 'mistral-embed', { input_tokens: 14 }],
+    ['groq', 'openai/gpt-oss-120b', tokens],
+    ['deepseek', 'deepseek-chat', tokens],
+    ['deepseek', 'deepseek-reasoner', tokens],
+    ['x_ai', 'grok-4-fast-reasoning', tokens],
+    ['openrouter', 'openai/gpt-4o-mini', tokens],
+    ['together_ai', 'meta-llama/Llama-3.3-70B-Instruct-Turbo', tokens],
+    ['gcp.gemini', 'gemini-2.5-flash', { ...tokens, audio_input_tokens: 100, audio_cache_read_tokens: 24 }],
+    ['gcp.gemini', 'gemini-3-pro-preview', tokens],
+    [
+      'gcp.gemini',
+      'gemini-2.5-flash-image',
+      { input_tokens: 9, output_tokens: 1300, image_output_tokens: 1290 },
+    ],
+    ['gcp.gemini', 'gemini-embedding-001', { input_tokens: 8 }],
+    ['gcp.vertex_ai', 'gemini-2.5-pro', tokens],
+    ['gcp.vertex_ai', 'claude-sonnet-4-5@20250929', { ...tokens, cache_write_tokens: 10 }],
+    ['gcp.vertex_ai', 'claude-haiku-4-5-20251001', tokens],
+    ['cohere', 'command-a-03-2025', { input_tokens: 5, cache_read_tokens: 5, output_tokens: 418 }],
+    ['cohere', 'embed-v4.0', { input_tokens: 1023, image_input_tokens: 1020 }],
+  ])('%s %s', (provider, model, quantities) => {
+    const book = buildPriceBook(firstVersions(catalogue), 1)
+    const rating = rate(ORGANIZATION, call(provider, model, quantities, Date.UTC(2026, 10, 24)), book)
+    expect(rating).toMatchObject({ status: 'rated', unpricedMeters: [] })
+    expect(Number(decimalText(rating.listCostUsd))).toBeGreaterThan(0)
+  })
+})
+
 describe('the rates of an entry', () => {
   it('keep the literals and the units that the catalogue quotes', () => {
     expect(

@@ -155,6 +155,27 @@ describe('usage', () => {
   })
 })
 
+describe('what changes the price of every token', () => {
+  it.each<[what: string, usage: object, serviceTier: string | undefined]>([
+    ['nothing', { service_tier: 'standard', speed: 'standard', inference_geo: 'global' }, 'standard'],
+    ['inference in the US alone', { service_tier: 'standard', inference_geo: 'us' }, 'standard_us'],
+    ['the same of a batch', { service_tier: 'batch', inference_geo: 'us' }, 'batch_us'],
+    ['the same without a tier', { inference_geo: 'us' }, 'standard_us'],
+    ['fast mode', { service_tier: 'standard', speed: 'fast', inference_geo: 'us' }, 'fast'],
+    ['no tier at all', { inference_geo: 'not_available' }, undefined],
+  ])('is in the tier: %s', (_, said, serviceTier) => {
+    const usage = { input_tokens: 9, output_tokens: 5, ...said }
+    expect(readPlain(utf8(JSON.stringify({ usage }))).result.serviceTier).toBe(serviceTier)
+    // A stream says it in its first event only.
+    const events = [
+      { type: 'message_start', message: { usage } },
+      { type: 'message_delta', usage: { output_tokens: 5 } },
+    ]
+    const stream = events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join('')
+    expect(readStream(utf8(stream)).result.serviceTier).toBe(serviceTier)
+  })
+})
+
 describe('streams', () => {
   it.each<[name: string, quantities: Record<string, number>, rest: Partial<Reading>]>([
     [
@@ -290,6 +311,13 @@ describe('the request', () => {
     for (const body of [BODY, '{"stream":true}', 'no JSON', undefined]) {
       expect(readAnthropicMessages({ bodyText: body, injectStreamUsage: true }).rewrittenBody).toBeUndefined()
     }
+  })
+
+  it('takes the model from the URL where the body has none, as on Vertex AI', () => {
+    const bodyText = '{"anthropic_version":"vertex-2023-10-16","messages":[]}'
+    const model = 'claude-sonnet-4-5@20250929'
+    const reader = readAnthropicMessages({ model, bodyText, injectStreamUsage: true })
+    expect(reader.requestedModel).toBe(model)
   })
 
   it('names the model, and gives its text for an estimate', () => {

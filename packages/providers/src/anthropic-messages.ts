@@ -7,6 +7,7 @@ import {
   isJsonObject,
   type JsonObject,
   jsonText,
+  LazyBody,
   NO_BYTES,
   objectAt,
   PLAIN_BODY_MAX_BYTES,
@@ -29,7 +30,7 @@ import {
  * the service tier and the id are in `message_start` only.
  */
 export function readAnthropicMessages(request: ReaderRequest): UsageReader {
-  const body = parseJsonObject(request.bodyText)
+  const body = new LazyBody(request.bodyText)
   let isStreamed = false
   let status = 0
   let responseModel: string | undefined
@@ -79,9 +80,9 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
   }
 
   return {
-    requestedModel: textAt(body, 'model'),
+    requestedModel: body.model || request.model,
     rewrittenBody: undefined,
-    promptText: () => textsOf([body?.['system'], body?.['messages'], body?.['tools']]),
+    promptText: () => textsOf([body.json?.['system'], body.json?.['messages'], body.json?.['tools']]),
     respond(answeredStatus, header) {
       status = answeredStatus
       isStreamed = isEventStream(header)
@@ -95,7 +96,7 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
         plainBytes += bytes.length
         // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by
         // `slice`, which is a view where the chunk is a `Buffer`.
-        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(new Uint8Array(bytes))
+        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(Buffer.from(bytes))
       }
       return bytes
     },
@@ -109,7 +110,7 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
       return NO_BYTES
     },
     result(): ReadUsage {
-      const serviceTier = textAt(usage, 'service_tier')
+      const serviceTier = tierOf(usage)
       const isFinal = !isStreamed || hasFinalOutput
       const reported = usage === undefined ? undefined : quantitiesOf(usage, isFinal)
       const read = reported === undefined ? undefined : withoutContradictions(reported)
@@ -167,6 +168,16 @@ function addAnswerTexts(answer: JsonObject | undefined, into: BoundedText): void
     into.add(textAt(block, 'thinking'))
     into.add(jsonText(block['input']))
   }
+}
+
+/**
+ * The tier that decides the price: fast mode has prices of its own, whatever the tier; inference in the United
+ * States alone is another price of the same tier (`service-tiers.ts`).
+ */
+function tierOf(usage: JsonObject | undefined): string | undefined {
+  if (textAt(usage, 'speed') === 'fast') return 'fast'
+  const tier = textAt(usage, 'service_tier')
+  return textAt(usage, 'inference_geo') === 'us' ? `${tier ?? 'standard'}_us` : tier
 }
 
 /** The usage in the words of the usage event; without the output while only its placeholder is known. */

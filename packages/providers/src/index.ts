@@ -1,4 +1,5 @@
 import { READERS } from './formats.ts'
+import { sendsStreamUsage } from './openai-dialects.ts'
 import type { ReaderRequest, UsageReader } from './reader.ts'
 import type { RecognizedCall } from './recognize.ts'
 
@@ -22,5 +23,9 @@ export {
 
 /** Makes the reader for one exchange. */
 export function createReader(call: RecognizedCall, request: Omit<ReaderRequest, 'model'>): UsageReader {
-  return READERS[call.format]({ ...request, model: call.model })
+  const { provider } = call
+  // Requests to Bedrock are signed, body and all: a changed one is refused.
+  const isSigned = provider === 'aws.bedrock' || provider === 'bedrock'
+  const injectStreamUsage = request.injectStreamUsage && !isSigned && !sendsStreamUsage(provider)
+  return READERS[call.format]({ ...request, injectStreamUsage, model: call.model })
 }

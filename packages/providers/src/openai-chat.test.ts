@@ -55,6 +55,7 @@ describe('plain answers', () => {
     ['refusal', counts(88, 11), { outputText: "I'm sorry, I cannot assist with that request." }],
     ['audio', counts(117, 215, { audio_input_tokens: 98, audio_output_tokens: 172 }), {}],
     ['two-choices', counts(19, 22), { outputText: 'Heads.It came up tails, I am afraid.' }],
+    ['completions', counts(5, 7), { outputText: '\n\nThis is indeed a test' }],
     ['azure-content-filter', counts(31, 7), { responseId: 'chatcmpl-CfAzureFilter00000000000000010' }],
   ])('%s', (name, quantities, rest) => {
     const bytes = transcript(`openai-chat/${name}.json`)
@@ -197,6 +198,7 @@ describe('streams', () => {
       counts(2082, 46, { cache_read_tokens: 1920 }),
       { serviceTier: 'priority', outputText: 'get_weather{"city":"Paris"}get_time{"zone":"Asia/東京"}' },
     ],
+    ['completions-stream.with-usage', counts(5, 7), { outputText: 'This is naïve' }],
     ['stream-two-choices.with-usage', counts(19, 9), { outputText: 'HeadsTails., twice.' }],
     ['stream-refusal.with-usage', counts(88, 10), { outputText: "I'm sorry, I cannot assist." }],
     ['stream-reasoning.with-usage', counts(75, 1186, { reasoning_tokens: 1024 }), { serviceTier: 'flex' }],
@@ -438,6 +440,17 @@ describe('the request', () => {
         expect(JSON.stringify(others)).toBe(JSON.stringify(expected))
       }),
     )
+  })
+
+  it('without a model has that of its URL', () => {
+    for (const bodyText of ['{}', '{"model":""}']) {
+      const reader = readOpenaiChat({ model: 'my-gpt', bodyText, injectStreamUsage: true })
+      expect(reader.requestedModel).toBe('my-gpt')
+    }
+  })
+
+  it('of a completion gives its prompt for an estimate', () => {
+    expect(readerOf('{"prompt":["Say","this"],"suffix":"!"}').promptText()).toBe('Say\nthis\n!\n')
   })
 
   it('names the model, and gives its text for an estimate', () => {

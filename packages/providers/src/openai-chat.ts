@@ -1,4 +1,12 @@
 import { latin1, type SseEvent, SseParser } from './framing/sse.ts'
+import {
+  cachedTokens,
+  outputTokens,
+  promptAudioSeconds,
+  promptMismatch,
+  reportedCostUsd,
+  usageIn,
+} from './openai-dialects.ts'
 import { OutputText } from './output-text.ts'
 import {
   BoundedText,
@@ -7,6 +15,7 @@ import {
   isJsonObject,
   type JsonObject,
   jsonText,
+  LazyBody,
   NO_BYTES,
   objectAt,
   PLAIN_BODY_MAX_BYTES,
@@ -21,8 +30,9 @@ import {
 } from './reader.ts'
 
 /**
- * OpenAI chat completions, and every host that speaks the same (OpenAI API reference "Chat completions",
- * openai-node 6.49 types, read 2026-11).
+ * OpenAI chat completions, the older completions, which have the same usage and the same streams, and every host
+ * that speaks the same (OpenAI API reference "Chat completions" and "Completions", openai-node 6.49 types, read
+ * 2026-11). Where others differ stands in `openai-dialects.ts`.
  *
  * Usage: details are parts of the totals; cached tokens are inside `prompt_tokens`, reasoning inside
  * `completion_tokens`. A stream has usage only with `stream_options.include_usage`, in one more chunk with
@@ -30,10 +40,12 @@ import {
  * repeat usage: the last one counts.
  */
 export function readOpenaiChat(request: ReaderRequest): UsageReader {
-  const body = parseJsonObject(request.bodyText)
-  const isStreamRequest = body?.['stream'] === true
+  const body = new LazyBody(request.bodyText)
+  const isStreamRequest = body.mayContain(STREAM_TRUE) && body.json?.['stream'] === true
   const rewrittenBody =
-    request.injectStreamUsage && isStreamRequest ? withStreamUsage(request.bodyText ?? '', body) : undefined
+    request.injectStreamUsage && isStreamRequest
+      ? withStreamUsage(request.bodyText ?? '', body.json)
+      : undefined
   const isInjected = rewrittenBody !== undefined
 
   let isStreamed = false
@@ -53,8 +65,10 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
   const readAnswer = (answer: JsonObject) => {
     responseModel = textAt(answer, 'model') || responseModel
     responseId = textAt(answer, 'id') || responseId
-    serviceTier = textAt(answer, 'service_tier') ?? serviceTier
-    usage = objectAt(answer, 'usage') ?? usage
+    // Mistral has it inside the usage.
+    serviceTier =
+      textAt(answer, 'service_tier') ?? textAt(objectAt(answer, 'usage'), 'service_tier') ?? serviceTier
+    usage = usageIn(answer) ?? usage
   }
 
   /** @returns the bytes of the event that the application may see */
@@ -74,14 +88,16 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
     // A usage chunk is the last word about a stream even if `[DONE]` never comes.
     if (isLast) isComplete = true
     if (!isInjected) return event.raw
-    if (isLast) return NO_BYTES
+    // A cost was not asked for: the chunk comes from a host that always sends it.
+    if (isLast) return reportedCostUsd(objectAt(chunk, 'usage')) === undefined ? NO_BYTES : event.raw
     return chunk['usage'] === null ? withoutNullUsage(event.raw) : event.raw
   }
 
   return {
-    requestedModel: textAt(body, 'model'),
+    requestedModel: body.model || request.model,
     rewrittenBody,
-    promptText: () => textsOf([body?.['messages'], body?.['tools'], body?.['functions']]),
+    promptText: () =>
+      textsOf(['messages', 'tools', 'functions', 'prompt', 'suffix'].map((key) => body.json?.[key])),
     respond(answeredStatus, header) {
       status = answeredStatus
       isStreamed = isEventStream(header)
@@ -91,7 +107,7 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
         plainBytes += bytes.length
         // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by
         // `slice`, which is a view where the chunk is a `Buffer`.
-        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(new Uint8Array(bytes))
+        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(Buffer.from(bytes))
         return bytes
       }
       const passing = responseModel === undefined ? undefined : sse.wholeEvents(bytes)
@@ -118,6 +134,7 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
     },
     result(): ReadUsage {
       const read = usage === undefined ? undefined : quantitiesOf(usage)
+      const cost = reportedCostUsd(usage)
       return {
         ...(responseModel !== undefined && { responseModel }),
         ...(serviceTier !== undefined && { serviceTier }),
@@ -126,6 +143,7 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
         isStreamed,
         ...(responseId !== undefined && { responseId }),
         ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
+        ...(cost !== undefined && { reportedCostUsd: cost }),
         ...(errorType !== undefined && { errorType }),
       }
     },
@@ -156,13 +174,14 @@ export function quantitiesOf(
   usage: JsonObject,
 ): { readonly quantities: Readonly<Record<string, number>>; readonly mismatch?: string } | undefined {
   const input = countAt(usage, 'prompt_tokens')
-  const output = countAt(usage, 'completion_tokens')
+  const output = outputTokens(usage)
   if (input === undefined && output === undefined) return undefined
   const reported: Record<string, number> = {}
   // A side that was not reported is absent, not zero: it can then be estimated.
   if (input !== undefined) {
     reported['input_tokens'] = input
-    addInputParts(reported, input, objectAt(usage, 'prompt_tokens_details'))
+    addInputParts(reported, input, usage)
+    addPart(reported, 'audio_seconds', promptAudioSeconds(usage))
   }
   if (output !== undefined) {
     const completion = objectAt(usage, 'completion_tokens_details')
@@ -176,19 +195,17 @@ export function quantitiesOf(
   if (total !== undefined && total !== sum) {
     return { quantities, mismatch: `total_tokens is ${total}, prompt and completion add up to ${sum}` }
   }
-  return { quantities, ...(mismatch !== undefined && { mismatch }) }
+  const contradiction = mismatch ?? promptMismatch(usage)
+  return { quantities, ...(contradiction !== undefined && { mismatch: contradiction }) }
 }
 
 /**
  * Cached tokens may be image or audio tokens as well, and are counted in both details: what does not fit
  * beside the cached part is inside it.
  */
-function addInputParts(
-  quantities: Record<string, number>,
-  input: number,
-  details: JsonObject | undefined,
-): void {
-  const read = countAt(details, 'cached_tokens') ?? 0
+function addInputParts(quantities: Record<string, number>, input: number, usage: JsonObject): void {
+  const details = objectAt(usage, 'prompt_tokens_details')
+  const read = cachedTokens(usage)
   const written = countAt(details, 'cache_write_tokens') ?? 0
   addPart(quantities, 'cache_read_tokens', read)
   addPart(quantities, 'cache_write_tokens', written)
@@ -226,7 +243,9 @@ function addTexts(answer: JsonObject | undefined, into: BoundedText): void {
   if (!Array.isArray(choices)) return
   for (const choice of choices) {
     if (!isJsonObject(choice)) continue
+    into.add(textAt(choice, 'text'))
     const message = objectAt(choice, 'delta') ?? objectAt(choice, 'message')
+    into.add(textAt(message, 'reasoning_content') ?? textAt(message, 'reasoning'))
     into.add(textAt(message, 'content'))
     into.add(textAt(message, 'refusal'))
     if (message?.['tool_calls'] !== undefined) addToolCalls(message['tool_calls'], into)
@@ -277,6 +296,8 @@ function withoutNullUsage(raw: Uint8Array): Uint8Array {
   if (only === undefined) return raw
   return Buffer.from(text.slice(0, only.index) + text.slice(only.index + only[0].length), 'latin1')
 }
+
+const STREAM_TRUE = /"stream"\s*:\s*true/
 
 const NULL_USAGE = ',"usage":null'
 

@@ -83,6 +83,38 @@ export function parseJsonObject(text: string | undefined): JsonObject | undefine
   }
 }
 
+/** A request's body, which may hold a long prompt: parsed only when something asks for more than its model. */
+export class LazyBody {
+  readonly #text: string | undefined
+  #json: JsonObject | undefined
+  #isParsed = false
+
+  constructor(text: string | undefined) {
+    this.#text = text
+  }
+
+  /** The body, when it is a JSON object. */
+  get json(): JsonObject | undefined {
+    if (!this.#isParsed) {
+      this.#json = parseJsonObject(this.#text)
+      this.#isParsed = true
+    }
+    return this.#json
+  }
+
+  /** The model that is asked for. Clients mostly write it first. */
+  get model(): string | undefined {
+    return (this.#text && MODEL_FIRST.exec(this.#text)?.[1]) ?? textAt(this.json, 'model')
+  }
+
+  /** Whether the text holds the pattern anywhere; if not, the JSON does not either. */
+  mayContain(pattern: RegExp): boolean {
+    return this.#text !== undefined && pattern.test(this.#text)
+  }
+}
+
+const MODEL_FIRST = /^\{"model":"([^"\\]+)",/
+
 export function objectAt(object: JsonObject | undefined, key: string): JsonObject | undefined {
   const value = object?.[key]
   return isJsonObject(value) ? value : undefined
@@ -140,6 +172,20 @@ export class BoundedText {
 /** Deepest nesting in which texts are looked for; JSON may nest deeper than a stack reaches. */
 const TEXT_LEVELS_MAX = 100
 
+/** Members that hold data or name a file, in the words of the vendors. */
+const DATA_KEYS: ReadonlySet<string> = new Set([
+  'image_url',
+  'source',
+  'file',
+  'input_audio',
+  'inlineData',
+  'inline_data',
+  'fileData',
+  'file_data',
+  'bytesBase64Encoded',
+  'images',
+])
+
 /** Joins every string below a value: message texts, tool arguments, nested parts. */
 export function textsOf(
   value: unknown,
@@ -152,8 +198,7 @@ export function textsOf(
   else if (isJsonObject(value)) {
     for (const [key, entry] of Object.entries(value)) {
       // Image and file data are not text, and what they cost does not depend on their length.
-      if (key !== 'image_url' && key !== 'source' && key !== 'file' && key !== 'input_audio')
-        textsOf(entry, into, levels - 1)
+      if (!DATA_KEYS.has(key)) textsOf(entry, into, levels - 1)
     }
   }
   return into.toString()

@@ -1,4 +1,8 @@
 import { anthropicCall } from './families/anthropic.ts'
+import { bedrockCall } from './families/bedrock.ts'
+import { cohereCall } from './families/cohere.ts'
+import { geminiCall, vertexCall } from './families/google.ts'
+import { ollamaCall } from './families/ollama.ts'
 import { openaiCall } from './families/openai.ts'
 import type { WireFormat } from './formats.ts'
 
@@ -17,6 +21,8 @@ export type Operation =
   | 'image_generation'
   | 'speech'
   | 'transcription'
+  /** Fetches an answer that was made, and billed, before. */
+  | 'fetch_response'
 
 /** What a family of APIs knows of a call from its URL alone. */
 export interface FamilyCall {
@@ -33,21 +39,29 @@ export type Family = (method: string, path: string) => FamilyCall | undefined
 export interface RecognizedCall extends FamilyCall {
   /** `gen_ai.provider.name` of the OpenTelemetry conventions. */
   readonly provider: string
+  /** The provider's region that answers, where the host names it. */
+  readonly region?: string
 }
 
 /** The families by the names that endpoint mappings use. */
 const FAMILIES = {
   openai: openaiCall,
   anthropic: anthropicCall,
+  bedrock: bedrockCall,
+  gemini: geminiCall,
+  vertex: vertexCall,
+  cohere: cohereCall,
+  ollama: ollamaCall,
 } as const satisfies Record<string, Family>
 type FamilyName = keyof typeof FAMILIES
 
 /** A vendor's hosts, and what is spoken there. */
 interface Vendor {
   readonly provider: string
+  /** Its group `region` is the region that answers. */
   readonly host: RegExp
   readonly family: FamilyName
-  /** What stands before the family's own paths. */
+  /** What stands before the family's own paths; its group `model` is the model, as far as the URL names one. */
   readonly prefix?: RegExp
 }
 
@@ -58,12 +72,31 @@ const VENDORS: readonly Vendor[] = [
     provider: 'azure.ai.openai',
     host: /\.(openai\.azure\.com|cognitiveservices\.azure\.com|services\.ai\.azure\.com)$/,
     family: 'openai',
-    prefix: /^\/openai(\/deployments\/[^/]+)?/,
+    prefix: /^\/openai(\/deployments\/(?<model>[^/]+))?/,
   },
+  { provider: 'mistral_ai', host: /^api\.(eu\.|us\.)?mistral\.ai$/, family: 'openai' },
+  { provider: 'groq', host: /^api\.groq\.com$/, family: 'openai', prefix: /^\/openai/ },
+  { provider: 'deepseek', host: /^api\.deepseek\.com$/, family: 'openai', prefix: /^\/beta/ },
+  { provider: 'x_ai', host: /^(eu-west-1\.|us-east-1\.)?api\.x\.ai$/, family: 'openai' },
+  { provider: 'openrouter', host: /^openrouter\.ai$/, family: 'openai', prefix: /^\/api/ },
+  {
+    provider: 'aws.bedrock',
+    host: /(?:^|\.)bedrock-(?:runtime(?:-fips)?|mantle)\.(?<region>[a-z0-9-]+)\.(?:(?:vpce\.)?amazonaws\.com(?:\.cn)?|api\.aws)$/,
+    family: 'bedrock',
+  },
+  { provider: 'gcp.gemini', host: /^generativelanguage\.googleapis\.com$/, family: 'gemini' },
+  {
+    provider: 'gcp.vertex_ai',
+    host: /^(?:(?<region>[a-z0-9-]+)-)?aiplatform(?:\.(?:us|eu)\.rep)?\.googleapis\.com$/,
+    family: 'vertex',
+  },
+  { provider: 'cohere', host: /^api\.cohere\.(?:com|ai)$/, family: 'cohere' },
+  { provider: 'together_ai', host: /^api\.together\.(xyz|ai)$/, family: 'openai' },
 ]
 
 /** A part of every path that a family may recognize; a quick look that spares other URLs the rest. */
-const BILLABLE_PATH = /\/chat\/completions|\/messages/
+const BILLABLE_PATH =
+  /\/completions|\/messages|\/responses|\/embeddings|\/images\/|\/audio\/|\/converse|\/invoke|:\w*(?:enerateContent|mbedContents?|redict)\b|\/(?:api|v1|v2)\/(?:chat|generate|embed|rerank)/
 
 /** Whether a URL or its path may be a call's. */
 export function mayBeCall(url: string): boolean {
@@ -129,9 +162,25 @@ export function recognize(
   }
   const vendor = VENDORS.find(({ host }) => host.test(url.hostname))
   if (vendor === undefined) return undefined
-  const path = vendor.prefix === undefined ? url.pathname : url.pathname.replace(vendor.prefix, '')
-  const call = FAMILIES[vendor.family](method, path)
-  return call === undefined ? undefined : { ...call, provider: vendor.provider }
+  const region = vendor.host.exec(url.hostname)?.groups?.['region']
+  const prefix = vendor.prefix?.exec(url.pathname)
+  const call = FAMILIES[vendor.family](method, url.pathname.slice(prefix?.[0].length ?? 0))
+  if (call === undefined) return undefined
+  const model = decoded(prefix?.groups?.['model'])
+  return {
+    ...(model !== undefined && { model }),
+    ...call,
+    provider: vendor.provider,
+    ...(region !== undefined && { region }),
+  }
+}
+
+function decoded(segment: string | undefined): string | undefined {
+  try {
+    return segment === undefined ? undefined : decodeURIComponent(segment)
+  } catch {
+    return segment
+  }
 }
 
 function isFamily(name: string): name is FamilyName {
@@ -140,7 +189,7 @@ function isFamily(name: string): name is FamilyName {
 
 /** Hosts of LLM providers, for noticing calls that nothing metered. */
 const KNOWN_HOST =
-  /(^|\.)(api\.openai\.com|api\.anthropic\.com|openai\.azure\.com|services\.ai\.azure\.com|generativelanguage\.googleapis\.com|aiplatform\.googleapis\.com|api\.mistral\.ai|api\.cohere\.com|api\.groq\.com|api\.x\.ai|api\.deepseek\.com|openrouter\.ai|api\.together\.xyz)$|^bedrock-runtime\.[a-z0-9-]+\.amazonaws\.com$|-aiplatform\.googleapis\.com$/
+  /(^|\.)(api\.openai\.com|api\.anthropic\.com|openai\.azure\.com|services\.ai\.azure\.com|generativelanguage\.googleapis\.com|aiplatform\.googleapis\.com|api\.(eu\.|us\.)?mistral\.ai|api\.cohere\.com|api\.groq\.com|api\.x\.ai|api\.deepseek\.com|openrouter\.ai|api\.together\.(xyz|ai))$|^bedrock-(?:runtime(?:-fips)?|mantle)\.[a-z0-9-]+\.(?:amazonaws\.com|api\.aws)$|-aiplatform\.googleapis\.com$/
 
 /** Whether an LLM provider answers at this host, whatever the path. */
 export function isKnownProviderHost(hostname: string): boolean {

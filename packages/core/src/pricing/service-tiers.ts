@@ -35,6 +35,25 @@ export const SERVICE_TIER_PRICES: readonly ServiceTierPrice[] = [
     source:
       'https://platform.claude.com/docs/en/build-with-claude/batch-processing: all usage is charged at 50% of the standard API prices; the caching multipliers stack with it; web searches cost the same as in regular requests (web search tool, usage and pricing)',
   },
+  {
+    provider: 'anthropic',
+    tier: 'standard_us',
+    tokenMultiplier: '1.1',
+    source:
+      'https://docs.aws.amazon.com/claude-platform/latest/userguide/data-residency.html: a 1.1x pricing multiplier applies to US inference; of the standard tier, as how it combines with others is not said',
+  },
+  {
+    provider: 'google',
+    tier: 'flex',
+    tokenMultiplier: '0.5',
+    source: 'https://ai.google.dev/gemini-api/docs/optimization: 50% discount; read 2026-11',
+  },
+  {
+    provider: 'google',
+    tier: 'batch',
+    tokenMultiplier: '0.5',
+    source: 'https://ai.google.dev/gemini-api/docs/optimization: 50% discount; read 2026-11',
+  },
 ]
 
 /**
@@ -58,7 +77,8 @@ const MULTIPLIERS: ReadonlyMap<string, string> = new Map(
  * What a tier multiplies token prices by, `'1'` for the standard ones; undefined when the price of the tier is
  * not known. Then a call has no price, which says less than a wrong one and says it aloud:
  *
- * - `priority`, `fast`, `ultrafast`, `performance`: other prices for each model, not a common multiple;
+ * - `priority`, `fast`, `ultrafast`, `performance`, Vertex `on_demand_…`: other prices for each model, not a common
+ *   multiple;
  * - OpenAI `scale`, Anthropic `priority`, Bedrock `reserved`, Vertex `provisioned_throughput`: capacity bought
  *   by contract, whose tokens have no list price (Anthropic: https://platform.claude.com/docs/en/api/service-tiers).
  */

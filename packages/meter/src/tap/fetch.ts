@@ -168,8 +168,16 @@ function bodyTextOf(
   if (body instanceof Uint8Array)
     return Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8')
   if (body instanceof ArrayBuffer) return Buffer.from(body).toString('utf8')
+  if (body instanceof FormData) return formText(body)
   if (body === undefined && input instanceof Request && input.body !== null) return input.clone().text()
   return undefined
+}
+
+/** The text fields of a form as JSON: a multipart body itself is made only while it is sent. */
+function formText(form: FormData): string {
+  const fields: Record<string, string> = {}
+  for (const [name, value] of form) if (typeof value === 'string') fields[name] = value
+  return JSON.stringify(fields)
 }
 
 /** A left stream that nobody else refers to any more is finished when its body is collected. */
@@ -180,7 +188,7 @@ const forgotten = new FinalizationRegistry<() => void>((finish) => finish())
  * provider for each that is asked for, never ahead. When the application leaves (cancel, abort, or forgetting
  * the body), what is left is read in the background.
  */
-function readThrough(
+export function readThrough(
   source: ReadableStream<Uint8Array<ArrayBuffer>>,
   exchange: Exchange,
   signal: AbortSignal | undefined,
@@ -197,8 +205,13 @@ function readThrough(
     if (isOver) return
     over()
     const cancel = (why?: unknown) => void reader.cancel(why).catch(() => undefined)
-    if (exchange.leave({ abort: cancel, resume: () => undefined })) void drain(reader, exchange)
-    else cancel(reason)
+    if (exchange.leave({ abort: cancel, resume: () => undefined })) {
+      void drain(reader, exchange)
+      return
+    }
+    // A failure whose body nobody wants to read, as an SDK's before it tries again, is over too.
+    exchange.fail()
+    cancel(reason)
   }
   const abort = () => {
     if (isOver) return

@@ -2,11 +2,38 @@ import type { FamilyCall } from '../recognize.ts'
 
 /** OpenAI's API, and every host that speaks it (OpenAI API reference, read 2026-11). */
 export function openaiCall(method: string, path: string): FamilyCall | undefined {
+  const below = path.replace(/^\/v1(?=\/)/, '')
+  if (RESPONSE.test(below) && (method === 'GET' || (method === 'POST' && below.endsWith('/cancel')))) {
+    return { format: 'openai-responses', operation: 'fetch_response' }
+  }
   if (method !== 'POST') return undefined
-  switch (path.replace(/^\/v1(?=\/)/, '')) {
+  switch (below) {
     case '/chat/completions':
       return { format: 'openai-chat', operation: 'chat' }
+    case '/responses':
+    case '/responses/compact':
+      return { format: 'openai-responses', operation: 'chat' }
+    // The same usage and the same stream as chat; FIM is Mistral's.
+    case '/completions':
+    case '/fim/completions':
+      return { format: 'openai-chat', operation: 'text_completion' }
+    case '/agents/completions':
+      return { format: 'openai-chat', operation: 'chat' }
+    case '/embeddings':
+      return { format: 'openai-embeddings', operation: 'embeddings' }
+    case '/images/generations':
+    case '/images/edits':
+    case '/images/variations':
+      return { format: 'openai-images', operation: 'image_generation' }
+    case '/audio/transcriptions':
+    case '/audio/translations':
+      return { format: 'openai-transcription', operation: 'transcription' }
+    case '/audio/speech':
+      return { format: 'openai-speech', operation: 'speech' }
     default:
       return undefined
   }
 }
+
+/** One response that exists: it is fetched, or told to stop. */
+const RESPONSE = /^\/responses\/resp_[^/]+(?:\/cancel)?$/

@@ -99,7 +99,7 @@ export class SseParser {
   #hold(bytes: Uint8Array): void {
     // Copied: the chunk may be a view on memory that the sender uses again. Not by `slice`, which is a view
     // where the chunk is a `Buffer`.
-    this.#held.push(new Uint8Array(bytes))
+    this.#held.push(Buffer.from(bytes))
     this.#heldBytes += bytes.length
   }
 
