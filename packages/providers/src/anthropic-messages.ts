@@ -10,12 +10,11 @@ import {
   LazyBody,
   NO_BYTES,
   objectAt,
-  PLAIN_BODY_MAX_BYTES,
+  PlainBody,
   parseJsonObject,
   type ReaderRequest,
   type ReadUsage,
   textAt,
-  textOfBytes,
   textsOf,
   type UsageReader,
   withoutContradictions,
@@ -43,8 +42,7 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
   let answered: JsonObject | undefined
   const output = new OutputText((data, into) => addTexts(parseJsonObject(data), into))
   const sse = new SseParser()
-  const plain: Uint8Array[] = []
-  let plainBytes = 0
+  const plain = new PlainBody()
 
   const mergeUsage = (reported: JsonObject | undefined) => {
     if (reported === undefined) return
@@ -93,10 +91,7 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
         if (passing !== undefined && !NOTABLE.test(passing)) output.keep(passing)
         else for (const event of sse.push(bytes)) readEvent(event)
       } else {
-        plainBytes += bytes.length
-        // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by
-        // `slice`, which is a view where the chunk is a `Buffer`.
-        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(Buffer.from(bytes))
+        plain.add(bytes)
       }
       return bytes
     },
@@ -104,8 +99,9 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
       if (isStreamed) {
         const last = sse.end()
         if (last !== undefined) readEvent(last)
-      } else if (plainBytes <= PLAIN_BODY_MAX_BYTES) {
-        readPlain(parseJsonObject(textOfBytes(plain)))
+      } else {
+        const { text } = plain
+        if (text !== undefined) readPlain(parseJsonObject(text))
       }
       return NO_BYTES
     },

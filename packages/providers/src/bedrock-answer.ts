@@ -1,13 +1,5 @@
 import { EventStreamParser } from './framing/aws-event-stream.ts'
-import {
-  type JsonObject,
-  NO_BYTES,
-  PLAIN_BODY_MAX_BYTES,
-  parseJsonObject,
-  textAt,
-  textOfBytes,
-  type UsageReader,
-} from './reader.ts'
+import { type JsonObject, NO_BYTES, PlainBody, parseJsonObject, textAt, type UsageReader } from './reader.ts'
 
 /** What an API of Bedrock makes of an answer. */
 export interface BedrockFormat {
@@ -35,8 +27,7 @@ export interface BedrockAnswer extends Pick<UsageReader, 'respond' | 'push' | 'e
 /** An answer of Bedrock: one JSON body, or a binary event stream. The application sees it as it came. */
 export function bedrockAnswer(format: BedrockFormat): BedrockAnswer {
   const stream = new EventStreamParser()
-  const plain: Uint8Array[] = []
-  let plainBytes = 0
+  const plain = new PlainBody()
   let isStreamed = false
   let isRead = false
   let status = 0
@@ -82,16 +73,13 @@ export function bedrockAnswer(format: BedrockFormat): BedrockAnswer {
           else errorType ??= headers.get(':exception-type') ?? headers.get(':error-code') ?? 'error'
         }
       } else {
-        plainBytes += bytes.length
-        // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by
-        // `slice`, which is a view where the chunk is a `Buffer`.
-        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(new Uint8Array(bytes))
+        plain.add(bytes)
       }
       return bytes
     },
     end() {
-      if (isStreamed || plainBytes > PLAIN_BODY_MAX_BYTES) return NO_BYTES
-      const text = textOfBytes(plain)
+      const text = isStreamed ? undefined : plain.text
+      if (text === undefined) return NO_BYTES
       const body = parseJsonObject(text)
       isRead = body !== undefined
       if (status >= 400) errorType = errorOf(body, headerOf('x-amzn-errortype')) ?? `http_${status}`

@@ -6,10 +6,9 @@ import {
   type JsonObject,
   NO_BYTES,
   objectAt,
-  PLAIN_BODY_MAX_BYTES,
+  PlainBody,
   parseJsonObject,
   textAt,
-  textOfBytes,
   type UsageReader,
 } from './reader.ts'
 
@@ -54,8 +53,7 @@ export function jsonAnswer(format: AnswerFormat): JsonAnswer {
     if (format.addTexts !== undefined) output.keep(events)
   }
   const sse = new SseParser()
-  const plain: Uint8Array[] = []
-  let plainBytes = 0
+  const plain = new PlainBody()
   let isStreamed = false
   let isBinary = false
   let isRead = false
@@ -98,10 +96,7 @@ export function jsonAnswer(format: AnswerFormat): JsonAnswer {
           keep(passing)
         } else for (const event of sse.push(bytes)) readEvent(event)
       } else if (!isBinary) {
-        plainBytes += bytes.length
-        // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by
-        // `slice`, which is a view where the chunk is a `Buffer`.
-        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(new Uint8Array(bytes))
+        plain.add(bytes)
       }
       return bytes
     },
@@ -109,8 +104,11 @@ export function jsonAnswer(format: AnswerFormat): JsonAnswer {
       if (isStreamed) {
         const last = sse.end()
         if (last !== undefined) readEvent(last)
-      } else if (plainBytes <= PLAIN_BODY_MAX_BYTES) {
-        const body = parseJsonObject(textOfBytes(plain))
+        return NO_BYTES
+      }
+      const { text } = plain
+      if (text !== undefined) {
+        const body = parseJsonObject(text)
         isRead = body !== undefined
         errorType = errorOf(body, status)
         if (body !== undefined && errorType === undefined) {

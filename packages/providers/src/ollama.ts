@@ -10,7 +10,7 @@ import {
   LazyBody,
   NO_BYTES,
   objectAt,
-  PLAIN_BODY_MAX_BYTES,
+  PlainBody,
   parseJsonObject,
   type ReaderRequest,
   type ReadUsage,
@@ -32,8 +32,7 @@ export function readOllama(request: ReaderRequest): UsageReader {
   const body = new LazyBody(request.bodyText)
   const output = new OutputText((data, into) => addTexts(parseJsonObject(data), into))
   const lines = new NdjsonParser()
-  const plain: Uint8Array[] = []
-  let plainBytes = 0
+  const plain = new PlainBody()
   let isStreamed = false
   let isComplete = false
   let status = 0
@@ -89,9 +88,7 @@ export function readOllama(request: ReaderRequest): UsageReader {
     push(bytes) {
       if (isStreamed) for (const line of lines.push(bytes)) readLine(line)
       else {
-        plainBytes += bytes.length
-        // Copied: the bytes go on to the application, and a byte stream takes their memory along.
-        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(new Uint8Array(bytes))
+        plain.add(bytes)
       }
       return bytes
     },
@@ -100,7 +97,10 @@ export function readOllama(request: ReaderRequest): UsageReader {
         const line = lines.end()
         if (line !== undefined) readLine(line)
         if (status >= 400) errorType ??= `http_${status}`
-      } else if (plainBytes <= PLAIN_BODY_MAX_BYTES) readPlain(parseJsonObject(textOfBytes(plain)))
+      } else {
+        const { text } = plain
+        if (text !== undefined) readPlain(parseJsonObject(text))
+      }
       return NO_BYTES
     },
     result(): ReadUsage {

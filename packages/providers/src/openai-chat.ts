@@ -18,12 +18,11 @@ import {
   LazyBody,
   NO_BYTES,
   objectAt,
-  PLAIN_BODY_MAX_BYTES,
+  PlainBody,
   parseJsonObject,
   type ReaderRequest,
   type ReadUsage,
   textAt,
-  textOfBytes,
   textsOf,
   type UsageReader,
   withoutContradictions,
@@ -59,8 +58,7 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
   let answered: JsonObject | undefined
   const output = new OutputText((data, into) => addTexts(parseJsonObject(data), into))
   const sse = new SseParser()
-  const plain: Uint8Array[] = []
-  let plainBytes = 0
+  const plain = new PlainBody()
 
   const readAnswer = (answer: JsonObject) => {
     responseModel = textAt(answer, 'model') || responseModel
@@ -104,10 +102,7 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
     },
     push(bytes) {
       if (!isStreamed) {
-        plainBytes += bytes.length
-        // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by
-        // `slice`, which is a view where the chunk is a `Buffer`.
-        if (plainBytes <= PLAIN_BODY_MAX_BYTES) plain.push(Buffer.from(bytes))
+        plain.add(bytes)
         return bytes
       }
       const passing = responseModel === undefined ? undefined : sse.wholeEvents(bytes)
@@ -156,8 +151,9 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
   }
 
   function readPlain(): void {
-    if (plainBytes > PLAIN_BODY_MAX_BYTES) return
-    const answer = parseJsonObject(textOfBytes(plain))
+    const { text } = plain
+    if (text === undefined) return
+    const answer = parseJsonObject(text)
     isComplete = answer !== undefined
     const error = objectAt(answer, 'error')
     if (status >= 400 || error !== undefined) {

@@ -213,6 +213,24 @@ export function jsonText(value: unknown): string | undefined {
   }
 }
 
+/** The body of an answer that is not streamed, as far as it is kept for reading. */
+export class PlainBody {
+  readonly #pieces: Uint8Array[] = []
+  #bytes = 0
+
+  add(bytes: Uint8Array): void {
+    this.#bytes += bytes.length
+    // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by `slice`,
+    // which is a view where the chunk is a `Buffer`.
+    if (this.#bytes <= PLAIN_BODY_MAX_BYTES) this.#pieces.push(Buffer.from(bytes))
+  }
+
+  /** Undefined for a body that was too large to be kept. */
+  get text(): string | undefined {
+    return this.#bytes > PLAIN_BODY_MAX_BYTES ? undefined : textOfBytes(this.#pieces)
+  }
+}
+
 /** UTF-8 text that arrived in pieces, mostly in one. */
 export function textOfBytes(pieces: readonly Uint8Array[]): string {
   const [only] = pieces

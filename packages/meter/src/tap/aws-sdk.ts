@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import { type EndpointMapping, mayBeCall, type RecognizedCall, recognize } from '@tokentally/providers'
 import { Exchange } from './exchange.ts'
 import { readThrough } from './fetch.ts'
-import { guarded, insideTap, recognizeOnce, type TapDependencies, type Watched } from './tap.ts'
+import { forgotten, guarded, insideTap, recognizeOnce, type TapDependencies, type Watched } from './tap.ts'
 
 /**
  * Metering of the AWS SDK for JavaScript v3, which sends Bedrock's calls over `node:http2` and so past every tap
@@ -192,9 +192,6 @@ function watchedReadable(source: Readable, exchange: Exchange): Readable {
   forgotten.register(body, leave)
   return body
 }
-
-/** A stream that nobody refers to any more is finished when it is collected. */
-const forgotten = new FinalizationRegistry<() => void>((finish) => finish())
 
 async function drain(chunks: AsyncIterator<unknown>, exchange: Exchange): Promise<void> {
   try {

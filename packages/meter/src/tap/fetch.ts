@@ -1,7 +1,15 @@
 import { mayBeCall, type RecognizedCall } from '@tokentally/providers'
 import { isDispatcher, tapDispatcher } from './dispatcher.ts'
 import { Exchange } from './exchange.ts'
-import { guarded, insideTap, RETRY_COUNT, recognizeOnce, type TapDependencies, type Watched } from './tap.ts'
+import {
+  forgotten,
+  guarded,
+  insideTap,
+  RETRY_COUNT,
+  recognizeOnce,
+  type TapDependencies,
+  type Watched,
+} from './tap.ts'
 
 /**
  * Makes a `fetch` that meters what it recognizes and is the given `fetch` for all else. The answer is the
@@ -179,9 +187,6 @@ function formText(form: FormData): string {
   for (const [name, value] of form) if (typeof value === 'string') fields[name] = value
   return JSON.stringify(fields)
 }
-
-/** A left stream that nobody else refers to any more is finished when its body is collected. */
-const forgotten = new FinalizationRegistry<() => void>((finish) => finish())
 
 /**
  * The body as the application gets it from a `fetch` that is not Node's own: one chunk is read from the

@@ -65,3 +65,6 @@ export function guarded<T>({ onError }: CallDependencies, work: () => T): T | un
     return undefined
   }
 }
+
+/** A left body that nobody else refers to any more is finished when it is collected. */
+export const forgotten = new FinalizationRegistry<() => void>((finish) => finish())
