@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { type Account, chooseAccount } from './embedded-account.ts'
-import { findPostgresBinaries, type PostgresBinaries } from './embedded-binaries.ts'
+import { findPostgresBinaries, openToAll, type PostgresBinaries } from './embedded-binaries.ts'
 
 /** The superuser of the embedded PostgreSQL and the database in it. */
 export const EMBEDDED_USER = 'tokentally'
@@ -36,7 +36,7 @@ export async function openCluster(dataDir: string): Promise<Cluster> {
   const directory = join(dataDir, 'postgres')
   const accessFile = join(dataDir, 'postgres.json')
   await mkdir(dataDir, { recursive: true, mode: 0o700 })
-  const binaries = await findPostgresBinaries()
+  const binaries = await openToAll(await findPostgresBinaries())
   // When root lends the database to another account, that account must pass through this directory.
   if (process.getuid?.() === 0) await chmod(dataDir, 0o711)
   const account = await chooseAccount(binaries.postgres, dataDir, directory)
