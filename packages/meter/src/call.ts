@@ -85,7 +85,7 @@ export class MeteredCall {
 
   /** No answer came: the connection failed, or the application gave up waiting. */
   fail(): void {
-    this.#finish('error', { isComplete: false, isStreamed: false })
+    this.#finish('error', { isComplete: false, isStreamed: false }, { reason: 'connection_failed' })
   }
 
   /** The exchange is over. Makes the event, after estimating where the provider reported nothing. */
@@ -106,7 +106,8 @@ export class MeteredCall {
         forget: () => this.#forget(),
       })
     } else if (isReported(usage, this.#call.operation)) {
-      this.#finish(how === 'complete' || usage.isComplete ? 'ok' : 'aborted', usage)
+      if (how === 'complete' || usage.isComplete) this.#finish('ok', usage)
+      else this.#finish('aborted', usage, { reason: ENDED_EARLY[how] })
     } else {
       this.#isFinished = true
       this.#estimate(usage, how).catch(this.#dependencies.onError)
@@ -139,26 +140,32 @@ export class MeteredCall {
     const model = usage.responseModel ?? this.#reader.requestedModel ?? ''
     const { tokenCounter } = this.#dependencies
     const reported = usage.quantities ?? {}
-    const input =
-      reported['input_tokens'] ?? (await tokenCounter.count(this.#reader.promptText(), model)).tokens
-    const output = reported['output_tokens'] ?? (await tokenCounter.count(outputText(), model)).tokens
+    let tokenizer: string | undefined
+    const count = async (text: string) => {
+      const counted = await tokenCounter.count(text, model)
+      if (counted.tokens > 0) tokenizer = counted.tokenizer
+      return counted.tokens
+    }
+    const input = reported['input_tokens'] ?? (await count(this.#reader.promptText()))
+    const output = reported['output_tokens'] ?? (await count(outputText()))
     const isWhole = how === 'complete' && usage.isComplete
     this.#isFinished = false
     this.#finish(
       isWhole ? 'ok' : 'aborted',
+      { ...usage, quantities: { ...reported, input_tokens: input, output_tokens: output } },
       {
-        ...usage,
-        quantities: { ...reported, input_tokens: input, output_tokens: output },
+        isEstimated: true,
+        reason: isWhole ? 'no_usage' : ENDED_EARLY[how],
+        ...(tokenizer !== undefined && { tokenizer }),
       },
-      true,
     )
   }
 
-  #finish(status: UsageEvent['status'], usage: ReadUsage, isEstimated = false): void {
+  #finish(status: UsageEvent['status'], usage: ReadUsage, finding: Finding = {}): void {
     if (this.#isFinished) return
     this.#isFinished = true
     try {
-      const event = this.#event(status, usage, isEstimated)
+      const event = this.#event(status, usage, finding)
       this.#span?.end(event, usage.errorType)
       // Fetching what was made before costs nothing: it has a span, and no event.
       if (this.#call.operation === 'fetch_response') return
@@ -170,9 +177,16 @@ export class MeteredCall {
     }
   }
 
-  #event(status: UsageEvent['status'], usage: ReadUsage, isEstimated: boolean): UsageEvent {
+  #errorCode(status: UsageEvent['status'], { errorType }: ReadUsage): string | undefined {
+    if (status !== 'error') return undefined
+    if (errorType !== undefined && ERROR_CODE.test(errorType)) return errorType
+    return this.#status === undefined ? undefined : `http_${this.#status}`
+  }
+
+  #event(status: UsageEvent['status'], usage: ReadUsage, finding: Finding): UsageEvent {
     const { elapsed, host, promptHashKey, defaults } = this.#dependencies
     const model = this.#reader.requestedModel ?? usage.responseModel
+    const reason = usage.reason ?? this.#errorCode(status, usage) ?? finding.reason
     const promptHash =
       promptHashKey === undefined
         ? undefined
@@ -192,7 +206,12 @@ export class MeteredCall {
         status === 'error' || this.#call.operation === 'fetch_response' ? {} : (usage.quantities ?? {}),
       status,
       streamed: usage.isStreamed,
-      estimated: isEstimated,
+      estimated: finding.isEstimated === true,
+      ...(reason !== undefined && { reason }),
+      ...(usage.mismatch !== undefined && { mismatch: usage.mismatch.slice(0, MISMATCH_MAX) }),
+      ...(usage.vendorUsage !== undefined && { vendorUsage: usage.vendorUsage }),
+      ...(usage.reportedCostUsd !== undefined && { reportedCostUsd: usage.reportedCostUsd }),
+      ...(finding.tokenizer !== undefined && { tokenizer: finding.tokenizer }),
       latencyMs: rounded(elapsed() - this.#startedElapsed),
       ...(usage.isStreamed &&
         this.#firstByteElapsed !== undefined && {
@@ -209,6 +228,24 @@ export class MeteredCall {
     }
   }
 }
+
+/** What the meter makes of an exchange, beside what the provider said. */
+interface Finding {
+  readonly isEstimated?: boolean
+  readonly reason?: string
+  readonly tokenizer?: string
+}
+
+/** Why an answer is not whole, or why its counts are missing. */
+const ENDED_EARLY: Readonly<Record<CallEnd, string>> = {
+  complete: 'stream_cut',
+  dropped: 'stream_cut',
+  abandoned: 'left_early',
+}
+
+/** A provider's name for a failure; whatever else stands there may be text of a prompt. */
+const ERROR_CODE = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
+const MISMATCH_MAX = 512
 
 /** Whether the provider's own counts are there: both sides of a text, so that nothing has to be guessed. */
 function isReported({ quantities }: ReadUsage, operation: Operation): boolean {
