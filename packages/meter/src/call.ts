@@ -183,51 +183,56 @@ export class MeteredCall {
     return this.#status === undefined ? undefined : `http_${this.#status}`
   }
 
+  // Field by field, not by spreading what is there: this is done while the application waits for its answer.
   #event(status: UsageEvent['status'], usage: ReadUsage, finding: Finding): UsageEvent {
     const { elapsed, host, promptHashKey, defaults } = this.#dependencies
-    const model = this.#reader.requestedModel ?? usage.responseModel
-    const reason = usage.reason ?? this.#errorCode(status, usage) ?? finding.reason
-    const promptHash =
-      promptHashKey === undefined
-        ? undefined
-        : `hmac-sha256:${createHmac('sha256', promptHashKey).update(this.#reader.promptText()).digest('hex')}`
-    return {
+    const { provider, operation, region } = this.#call
+    const isBilled = status !== 'error' && operation !== 'fetch_response'
+    const event: Writable<UsageEvent> = {
       ...defaults(),
       ...this.#context?.dimensions,
       eventId: this.#eventId,
       tsMs: this.#startedAtMs,
-      provider: this.#call.provider,
-      operation: this.#call.operation,
-      ...(model !== undefined && { model }),
-      ...(usage.responseModel !== undefined && { responseModel: usage.responseModel }),
-      ...(usage.serviceTier !== undefined && { serviceTier: usage.serviceTier }),
-      ...(this.#call.region !== undefined && { region: this.#call.region }),
-      quantities:
-        status === 'error' || this.#call.operation === 'fetch_response' ? {} : (usage.quantities ?? {}),
+      provider,
+      operation,
+      quantities: (isBilled ? usage.quantities : undefined) ?? {},
       status,
       streamed: usage.isStreamed,
       estimated: finding.isEstimated === true,
-      ...(reason !== undefined && { reason }),
-      ...(usage.mismatch !== undefined && { mismatch: usage.mismatch.slice(0, MISMATCH_MAX) }),
-      ...(usage.vendorUsage !== undefined && { vendorUsage: usage.vendorUsage }),
-      ...(usage.reportedCostUsd !== undefined && { reportedCostUsd: usage.reportedCostUsd }),
-      ...(finding.tokenizer !== undefined && { tokenizer: finding.tokenizer }),
       latencyMs: rounded(elapsed() - this.#startedElapsed),
-      ...(usage.isStreamed &&
-        this.#firstByteElapsed !== undefined && {
-          timeToFirstTokenMs: rounded(this.#firstByteElapsed - this.#startedElapsed),
-        }),
-      ...(this.#requestId !== undefined
-        ? { providerRequestId: this.#requestId }
-        : usage.responseId !== undefined && { providerRequestId: usage.responseId }),
-      ...this.#span?.ids,
-      ...(promptHash !== undefined && { promptHash }),
       attempt: this.#attempt.number,
       callId: this.#attempt.callId ?? this.#eventId,
-      ...(host !== undefined && { host }),
     }
+    const model = this.#reader.requestedModel ?? usage.responseModel
+    if (model !== undefined) event.model = model
+    if (usage.responseModel !== undefined) event.responseModel = usage.responseModel
+    if (usage.serviceTier !== undefined) event.serviceTier = usage.serviceTier
+    if (region !== undefined) event.region = region
+    const reason = usage.reason ?? this.#errorCode(status, usage) ?? finding.reason
+    if (reason !== undefined) event.reason = reason
+    if (usage.mismatch !== undefined) event.mismatch = usage.mismatch.slice(0, MISMATCH_MAX)
+    if (usage.vendorUsage !== undefined) event.vendorUsage = usage.vendorUsage
+    if (usage.reportedCostUsd !== undefined) event.reportedCostUsd = usage.reportedCostUsd
+    if (finding.tokenizer !== undefined) event.tokenizer = finding.tokenizer
+    if (usage.isStreamed && this.#firstByteElapsed !== undefined) {
+      event.timeToFirstTokenMs = rounded(this.#firstByteElapsed - this.#startedElapsed)
+    }
+    const requestId = this.#requestId ?? usage.responseId
+    if (requestId !== undefined) event.providerRequestId = requestId
+    if (this.#span !== undefined) {
+      event.traceId = this.#span.ids.traceId
+      event.spanId = this.#span.ids.spanId
+    }
+    if (promptHashKey !== undefined) {
+      const digest = createHmac('sha256', promptHashKey).update(this.#reader.promptText()).digest('hex')
+      event.promptHash = `hmac-sha256:${digest}`
+    }
+    if (host !== undefined) event.host = host
+    return event
   }
 }
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
 /** What the meter makes of an exchange, beside what the provider said. */
 interface Finding {
