@@ -107,10 +107,10 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
       }
       const passing = responseModel === undefined ? undefined : sse.wholeEvents(bytes)
       if (passing !== undefined && !isNotable(passing)) {
-        const visible = isInjected ? withoutNullUsages(passing) : passing
+        const visible = isInjected ? withoutNullUsages(passing, bytes) : bytes
         if (visible !== undefined) {
           output.keep(passing)
-          return visible === passing ? bytes : Buffer.from(visible, 'latin1')
+          return visible
         }
       }
       const visible: Uint8Array[] = []
@@ -227,10 +227,20 @@ function addPart(quantities: Record<string, number>, meter: string, count: numbe
  * the quotes would be escaped. `"usage":null` says nothing.
  */
 function isNotable(events: string): boolean {
-  for (let at = events.indexOf('"usage"'); at !== -1; at = events.indexOf('"usage"', at + 7)) {
-    if (!events.startsWith(':null', at + 7)) return true
+  for (let at = usageAt(events, 0); at !== -1; at = usageAt(events, at + USAGE.length)) {
+    if (!events.startsWith(':null', at + USAGE.length)) return true
   }
-  return events.includes('"error"') || events.includes('[DONE]')
+  return events.includes('rror"') || events.includes('[DONE]')
+}
+
+const USAGE = '"usage"'
+
+/** Where `"usage"` next stands. Its quote is looked for last: JSON is full of them, and a search stops at each. */
+function usageAt(events: string, from: number): number {
+  for (let at = events.indexOf('usage"', from); at !== -1; at = events.indexOf('usage"', at + 1)) {
+    if (at > 0 && events[at - 1] === '"') return at - 1
+  }
+  return -1
 }
 
 /** Adds the texts of an answer or of one chunk. */
@@ -300,22 +310,30 @@ const NULL_USAGE = ',"usage":null'
 /**
  * The same for whole events as they mostly come, with one such member each, behind another.
  *
- * @param events one character per byte
+ * @param events the bytes as text, one character per byte
  * @returns undefined when they come otherwise and must be looked at one by one
  */
-function withoutNullUsages(events: string): string | undefined {
-  let visible = ''
-  let start = 0
+function withoutNullUsages(events: string, bytes: Uint8Array): Uint8Array | undefined {
+  let cuts: number[] | undefined
   let eventEnd = 0
-  for (let at = events.indexOf('"usage"'); at !== -1; at = events.indexOf('"usage"', start)) {
+  for (let at = usageAt(events, 0); at !== -1; at = usageAt(events, at + USAGE.length)) {
     const from = at - 1
     // A second one in the same event is somebody else's.
     if (from < eventEnd || !events.startsWith(NULL_USAGE, from)) return undefined
-    visible += events.slice(start, from)
-    start = from + NULL_USAGE.length
-    eventEnd = events.indexOf('\n\n', start)
+    cuts ??= []
+    cuts.push(from)
+    eventEnd = events.indexOf('\n\n', from)
   }
-  return start === 0 ? events : visible + events.slice(start)
+  if (cuts === undefined) return bytes
+  const visible = Buffer.allocUnsafe(bytes.length - cuts.length * NULL_USAGE.length)
+  let start = 0
+  let written = 0
+  for (const cut of [...cuts, bytes.length]) {
+    visible.set(bytes.subarray(start, cut), written)
+    written += cut - start
+    start = cut + NULL_USAGE.length
+  }
+  return visible
 }
 
 function joined(parts: readonly Uint8Array[]): Uint8Array {

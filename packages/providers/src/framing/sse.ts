@@ -115,7 +115,8 @@ export class SseParser {
 
 /** Bytes as text, one character per byte: whatever they are, they can be had back. */
 export function latin1(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1')
+  const buffer = bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  return buffer.toString('latin1')
 }
 
 function dataOf(raw: Uint8Array): string {
