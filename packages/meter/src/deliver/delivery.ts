@@ -117,9 +117,9 @@ export class Delivery {
   /** An event that no service could understand must not hold up the others, nor vanish. */
   #sendable(batch: SpooledBatch, spooled: SpooledEvent): readonly Sendable[] {
     const event = readSpooled(spooled.json)
-    if (!('reason' in event)) return [{ spooled, span: spanJson(event) }]
-    batch.setAside(spooled, event.reason)
-    this.#options.onError(new Error(`a usage event was set aside: ${event.reason}`))
+    if (!('unreadable' in event)) return [{ spooled, span: spanJson(event) }]
+    batch.setAside(spooled, event.unreadable)
+    this.#options.onError(new Error(`a usage event was set aside: ${event.unreadable}`))
     return []
   }
 

@@ -9,12 +9,12 @@ export function spooledJson(event: UsageEvent): string {
 }
 
 /** @returns the event, or why it cannot be read: another version's, or a damaged file's */
-export function readSpooled(json: string): UsageEvent | { readonly reason: string } {
+export function readSpooled(json: string): UsageEvent | { readonly unreadable: string } {
   try {
     const value: unknown = JSON.parse(json)
-    return isEvent(value) ? value : { reason: 'it is no usage event' }
+    return isEvent(value) ? value : { unreadable: 'it is no usage event' }
   } catch (error) {
-    return { reason: error instanceof Error ? error.message : String(error) }
+    return { unreadable: error instanceof Error ? error.message : String(error) }
   }
 }
 
