@@ -69,7 +69,7 @@ async function closeSeries(
     if (closed === undefined) {
       const nextMs = await nextSampleMs(pool, series, startMs)
       if (nextMs === undefined) return
-      // One that begins in the next minute may say something about the end of this one: no minute is passed twice.
+      // A series begins again as it began: with the minute of its first look.
       startMs = Math.max(startMs + INTERVAL_MS, Math.floor(nextMs / INTERVAL_MS) * INTERVAL_MS)
       await skipTo(pool, series, startMs)
       continue

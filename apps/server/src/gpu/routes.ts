@@ -50,7 +50,7 @@ export function registerGpuRoutes(app: App, { pool, now }: GpuRouteDependencies)
       summary: 'GPU time of self-hosted models, and the cost of a million tokens',
       description:
         'From the metrics of the targets in TOKENTALLY_GPU_TARGETS. Complete up to about six minutes ago: a minute is closed five minutes after its end.',
-      querystring: z.object({
+      querystring: z.strictObject({
         start: z
           .string()
           .optional()
