@@ -8,7 +8,7 @@ type Sources = ReadonlyMap<string, string>
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 /** Rooms of the service: each may import those before it. */
-const ROOMS = ['access', 'pricing', 'ledger', 'rollups', 'reports', 'ingest']
+const ROOMS = ['access', 'pricing', 'ledger', 'rollups', 'reports', 'ingest', 'gpu']
 const PLUMBING = ['http', 'database', 'queue', 'telemetry']
 /** What each package may import beside its own files and Node's modules. */
 const PACKAGE_IMPORTS: Readonly<Record<string, readonly string[]>> = {

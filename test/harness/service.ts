@@ -17,6 +17,8 @@ export interface ServiceOptions {
   /** 0, the default: any free port. */
   readonly port?: number
   readonly roles?: string
+  /** The service's clock; for `startService`, which shares the test's process. */
+  readonly now?: () => Date
   /** Further variables. */
   readonly environment?: Readonly<Record<string, string>>
 }
@@ -42,7 +44,11 @@ export interface SpawnedService extends TestService {
 
 /** Starts the service inside the test's own process. */
 export async function startService(options: ServiceOptions): Promise<TestService> {
-  const service = await startComposed(readConfig(environmentOf(options), false), pino({ level: 'silent' }))
+  const service = await startComposed(
+    readConfig(environmentOf(options), false),
+    pino({ level: 'silent' }),
+    options.now,
+  )
   return { url: service.url, ownerKey: OWNER_KEY, stop: () => service.stop() }
 }
 

@@ -6,6 +6,7 @@ import { startEmbeddedDatabase } from './database/embedded.ts'
 import { migrate } from './database/migrate.ts'
 import { createPool } from './database/pool.ts'
 import { isDatabaseUnavailable } from './database/unavailable.ts'
+import { defineGpuJobs, registerGpuRoutes } from './gpu/index.ts'
 import { registerHealthRoutes } from './http/health-routes.ts'
 import { listen } from './http/listener.ts'
 import { createApp } from './http/server.ts'
@@ -137,6 +138,8 @@ async function build(
     ),
   })
 
+  defineGpuJobs(jobs, { pool, ledger, metrics, logger, now, targets: config.gpuTargets })
+
   const app = await createApp({ logger, metrics, bodyMaxBytes: config.bodyMaxBytes, version: VERSION })
   registerHealthRoutes(app, {
     metrics,
@@ -154,6 +157,7 @@ async function build(
     registerAccessRoutes(app, { pool, cache })
     registerPricingRoutes(app, { pool, priceBooks, now, priceAdded: () => announcePriceChange(jobs) })
     registerReportRoutes(app, { pool, now })
+    registerGpuRoutes(app, { pool, now })
     registerIngestRoutes(app, {
       pool,
       ledger,

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { z } from 'zod'
+import { type GpuTarget, gpuTargetsSchema } from './gpu-targets.ts'
 
 /** The parts of the program that one process can play. */
 export const ROLES = ['api', 'worker'] as const
@@ -67,6 +68,7 @@ const environmentSchema = z.object({
     .positive('must be above zero')
     .max(1024, 'must be at most 1024')
     .default(32),
+  TOKENTALLY_GPU_TARGETS: gpuTargetsSchema.optional(),
   LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
       error: 'must be one of fatal, error, warn, info, debug, trace, silent',
@@ -95,6 +97,8 @@ export interface Config {
   /** 32 bytes. Absent only on the embedded PostgreSQL: generated into the data directory. */
   readonly secretKey: Buffer | undefined
   readonly bodyMaxBytes: number
+  /** Hosts of GPUs whose metrics are read; for the organization `default`. */
+  readonly gpuTargets: readonly GpuTarget[]
   readonly logLevel: z.infer<typeof environmentSchema>['LOG_LEVEL']
   /** Whether standard output is a terminal, for readable logs. */
   readonly isTerminal: boolean
@@ -128,6 +132,7 @@ export function readConfig(
     bootstrapKey: values.TOKENTALLY_BOOTSTRAP_KEY,
     secretKey: values.TOKENTALLY_SECRET_KEY,
     bodyMaxBytes: Math.round(values.TOKENTALLY_BODY_MAX_MIB * MIB),
+    gpuTargets: values.TOKENTALLY_GPU_TARGETS ?? [],
     logLevel: values.LOG_LEVEL,
     isTerminal,
   }

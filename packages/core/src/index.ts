@@ -1,4 +1,20 @@
 export { formatInstant, isTimeZone, offsetMinutes, startOfDayMs } from './calendar/time-zone.ts'
+export {
+  attributeGpuTime,
+  GPU_TOKEN_WEIGHTS,
+  type GpuAttribution,
+  type GpuCall,
+  type GpuInterval,
+} from './gpu/attribution.ts'
+export { costPerMillionTokens } from './gpu/cost-per-million.ts'
+export { handOut } from './gpu/hand-out.ts'
+export {
+  GPU_SAMPLE_EVERY_MS,
+  GPU_SAMPLE_GAP_MS,
+  type GpuSample,
+  type MeasuredGpuTime,
+  measureGpuTime,
+} from './gpu/measured-time.ts'
 export { type Decimal, decimal, decimalFromLiteral, decimalText, perMillion, ZERO } from './money/decimal.ts'
 export { defaultStart, mayBeginAt } from './pricing/backdating.ts'
 export { comparableModel, type ModelMatch, modelMatchSchema } from './pricing/model-match.ts'

@@ -2,7 +2,8 @@ import type { Pool } from 'pg'
 import { generateApiKey, hashApiKey } from './api-key.ts'
 import { createFirstOrganization } from './store.ts'
 
-const FIRST_ORGANIZATION = 'default'
+/** The organization of the first start, and of what the operator configures for the service as a whole. */
+export const FIRST_ORGANIZATION = 'default'
 
 /**
  * Creates the organization `default` and its owner's key at the first start.

@@ -1,4 +1,5 @@
 /** Who may do what: organizations and their API keys. */
 export { type AuthenticateDeps, authenticate, type KeyCache } from './authenticate.ts'
-export { bootstrapOwner } from './bootstrap.ts'
+export { bootstrapOwner, FIRST_ORGANIZATION } from './bootstrap.ts'
 export { registerAccessRoutes } from './routes.ts'
+export { findOrganization } from './store.ts'

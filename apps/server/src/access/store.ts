@@ -102,6 +102,12 @@ export async function createFirstOrganization(pool: Pool, name: string, keyHash:
   }
 }
 
+/** The id of an organization; undefined when there is none of this name. */
+export async function findOrganization(pool: Pool, name: string): Promise<string | undefined> {
+  const { rows } = await pool.query<{ id: string }>('select id from organization where name = $1', [name])
+  return rows[0]?.id
+}
+
 function toApiKey(row: unknown): ApiKey {
   const { id, name, scopes, created_at, revoked_at } = keyRow.parse(row)
   return { id, name, scopes, createdAt: created_at, revokedAt: revoked_at ?? undefined }

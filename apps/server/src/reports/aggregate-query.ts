@@ -272,7 +272,11 @@ function ledgerExpression(dimension: Dimension, parameters: SqlParameters): stri
  * repeats stays two buckets. Where the clock changes by half an hour (Lord Howe Island), the hour in which it
  * does so begins with the change: before it, its local time was another hour's.
  */
-function bucketExpression(request: AggregateRequest, ts: string, parameters: SqlParameters): string {
+export function bucketExpression(
+  request: Pick<AggregateRequest, 'granularity' | 'timeZone'>,
+  ts: string,
+  parameters: SqlParameters,
+): string {
   const { granularity } = request
   if (granularity === undefined) return 'null::text'
   const zone = `${parameters.add(request.timeZone)}::text`

@@ -49,9 +49,15 @@ function keysOf(row: AggregateRow, request: AggregateRequest): Record<string, st
     const value = row[`group_${index}`]
     keys[name] = typeof value === 'string' ? value : null
   })
-  if (row.bucket instanceof Date) keys['bucket'] = formatInstant(row.bucket.getTime(), request.timeZone)
-  else if (typeof row.bucket === 'string') keys['bucket'] = row.bucket
+  const bucket = bucketText(row.bucket, request.timeZone)
+  if (bucket !== undefined) keys['bucket'] = bucket
   return keys
+}
+
+/** A bucket as reports show it, from what `bucketExpression` gave; undefined where there are no buckets. */
+export function bucketText(bucket: unknown, timeZone: string): string | undefined {
+  if (bucket instanceof Date) return formatInstant(bucket.getTime(), timeZone)
+  return typeof bucket === 'string' ? bucket : undefined
 }
 
 function sumsOf(row: AggregateRow): Sums {

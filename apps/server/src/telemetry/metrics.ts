@@ -51,6 +51,19 @@ export function createMetrics() {
     ]),
     rollupLagSeconds: gauge('rollup_lag_seconds', 'Age of the oldest batch that is not rolled up yet'),
     openBatches: gauge('open_batches', 'Committed batches that are not rolled up yet'),
+    gpuScrapes: counter('gpu_scrapes_total', 'Reads of GPU and vLLM metrics that succeeded', [
+      'target',
+      'exporter',
+    ]),
+    gpuScrapeFailures: counter('gpu_scrape_failures_total', 'Reads of GPU and vLLM metrics that failed', [
+      'target',
+      'exporter',
+      'reason',
+    ]),
+    gpuSeconds: counter('gpu_seconds_total', 'GPU seconds of closed intervals, by what became of them', [
+      'target',
+      'kind',
+    ]),
     queueDepth: gauge('queue_depth', 'Jobs that are waiting, delayed or running'),
   } as const
 }

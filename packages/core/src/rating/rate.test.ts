@@ -194,6 +194,11 @@ describe('the money of a call, against amounts computed by hand', () => {
       '0.01215',
     ],
     [
+      'an event that counts zero requests, at a price of each request',
+      call('perplexity', 'sonar', { input_tokens: 100, requests: 0 }),
+      '0.0001',
+    ],
+    [
       'a batch of OpenAI at half price',
       call('openai', 'gpt-4o-mini', { input_tokens: 1000, output_tokens: 100 }, { serviceTier: 'batch' }),
       '0.000105',

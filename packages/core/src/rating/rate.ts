@@ -71,7 +71,7 @@ export function rate(organizationId: string, event: UsageEvent, book: PriceBook)
     if (price === undefined) unpricedMeters.push(meter)
     else add(meter, quantities[meter] ?? 0, price)
   }
-  const perRequest = requestPrice(prices, quantities)
+  const perRequest = requestPrice(prices, event.quantities)
   if (perRequest !== undefined) add(REQUESTS, 1, perRequest)
   return {
     lines,
@@ -97,6 +97,7 @@ export function modelNames(event: Pick<UsageEvent, 'model' | 'responseModel'>): 
   return names
 }
 
+// An event that counts its requests itself is charged for those; one that says zero, such as GPU time, is no call.
 function requestPrice(prices: RateCard, quantities: Readonly<Record<string, number>>): UnitPrice | undefined {
   return quantities[REQUESTS] === undefined ? prices.get(REQUESTS) : undefined
 }

@@ -1,0 +1,2 @@
+export { defineGpuJobs, type GpuJobDependencies } from './jobs.ts'
+export { type GpuRouteDependencies, registerGpuRoutes } from './routes.ts'
