@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { join } from 'node:path'
 import { type Dimensions, dimensionsToJson, parseUsageEvent, type UsageEventJson } from '@tokentally/core'
 import { createTokenCounter } from '@tokentally/providers'
 import { currentContext } from './context.ts'
@@ -7,6 +6,7 @@ import { type CostSource, createLocalCost, createServiceCost } from './cost.ts'
 import { Delivery } from './deliver/delivery.ts'
 import type { EventSink } from './event-sink.ts'
 import { hostMetadata } from './host.ts'
+import { localFilePath } from './local/local-file.ts'
 import { LocalLedger } from './local/local-ledger.ts'
 import type { Settings } from './options.ts'
 import { Spool } from './spool/spool.ts'
@@ -49,7 +49,7 @@ export function createMeter(
   let close: () => Promise<void>
 
   if (url === undefined) {
-    const local = new LocalLedger(join(settings.spoolDirectory, '..', 'usage.sqlite'), onError)
+    const local = new LocalLedger(localFilePath(settings.spoolDirectory), onError, () => performance.now())
     sink = local
     cost = createLocalCost(local, now)
     flush = async () => local.settle()
