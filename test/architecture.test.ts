@@ -18,6 +18,9 @@ const PACKAGE_IMPORTS: Readonly<Record<string, readonly string[]>> = {
   meter: ['@tokentally/core', '@tokentally/prices', '@tokentally/providers', '@opentelemetry/api', 'zod'],
   express: ['@tokentally/meter', 'express'],
   koa: ['@tokentally/meter', 'koa'],
+  // Local mode is read where no service is: by the meter's own reader, which knows its file, and by nothing else
+  // of the meter, which taps the process that imports it.
+  cli: ['@tokentally/core', '@tokentally/meter/local', 'commander', 'zod'],
 }
 const SERVER = 'apps/server/src/'
 
@@ -57,6 +60,12 @@ describe('import rules', () => {
       `${SERVER}reports/a.ts`,
       "export { x } from '../ledger/store.ts'",
       'not through index.ts',
+    ],
+    [
+      'the command line taps nothing',
+      'apps/cli/src/a.ts',
+      "import { start } from '@tokentally/meter'",
+      'may not import @tokentally/meter',
     ],
     ['only main composes', `${SERVER}http/a.ts`, "await import('../compose.ts')", 'imports compose.ts'],
     ['only config reads the environment', `${SERVER}http/a.ts`, 'process.env.HOME', 'reads process.env'],
@@ -109,11 +118,11 @@ function complaintsAbout(path: string, specifier: string): string[] {
 }
 
 function packageComplaints(path: string, specifier: string, target: string | undefined): string[] {
-  const name = /^packages\/([^/]+)\//.exec(path)?.[1]
+  const [, folder, name] = /^(packages|apps)\/([^/]+)\//.exec(path) ?? []
   const allowed = name === undefined ? undefined : PACKAGE_IMPORTS[name]
   if (name === undefined || allowed === undefined) return []
   if (target !== undefined)
-    return target.startsWith(`packages/${name}/`) ? [] : [`leaves its package: ${specifier}`]
+    return target.startsWith(`${folder}/${name}/`) ? [] : [`leaves its package: ${specifier}`]
   if (specifier.startsWith('node:')) {
     // The tokenizer alone has a thread: counting a long text must not hold up the process that asked.
     const isPure =

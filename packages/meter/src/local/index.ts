@@ -1,5 +1,5 @@
 /** `@tokentally/meter/local`: reads the file of local mode. Importing it taps nothing. */
-export type { CostSummary, CostSums } from './cost-summary.ts'
+export { type CostSummary, type CostSums, dearestFirst, sumOf } from './cost-summary.ts'
 export { LocalFileError, localFilePath } from './local-file.ts'
 export type { StoredUsage } from './local-rating.ts'
 export {
