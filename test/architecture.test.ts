@@ -15,7 +15,17 @@ const PACKAGE_IMPORTS: Readonly<Record<string, readonly string[]>> = {
   core: ['big.js', 'zod'],
   prices: ['@tokentally/core', '@pydantic/genai-prices', 'zod'],
   providers: ['@tokentally/core', 'tiktoken', 'zod'],
-  meter: ['@tokentally/core', '@tokentally/prices', '@tokentally/providers', '@opentelemetry/api', 'zod'],
+  meter: [
+    '@tokentally/core',
+    '@tokentally/prices',
+    '@tokentally/providers',
+    '@opentelemetry/api',
+    '@opentelemetry/resources',
+    '@opentelemetry/resource-detector-aws',
+    '@opentelemetry/resource-detector-azure',
+    '@opentelemetry/resource-detector-gcp',
+    'zod',
+  ],
   express: ['@tokentally/meter', 'express'],
   koa: ['@tokentally/meter', 'koa'],
   // Local mode is read where no service is: by the meter's own reader, which knows its file, and by nothing else
