@@ -334,8 +334,11 @@ test('an app ends by itself, and says nothing, while the metadata service keeps 
     console.log('started')
     let isDone = false
     detection.done.then(() => { isDone = true })
-    process.on('exit', () => console.log(isDone ? 'waited' : 'left'))
-    process.stdin.resume()`,
+    process.stdin.resume().on('close', () => {
+      const held = process.getActiveResourcesInfo().filter((name) => !/Pipe|TTY/.test(name))
+      console.log('held by', held)
+    })
+    process.on('exit', () => console.log(isDone ? 'waited' : 'left'))`,
     { GCE_METADATA_HOST: address },
   )
   const exit = once(child, 'close')
@@ -343,7 +346,7 @@ test('an app ends by itself, and says nothing, while the metadata service keeps 
   // From here on nothing but the question keeps the app alive.
   child.stdin.end()
   expect(await exit).toEqual([0, null])
-  expect(seen).toEqual({ out: 'started\nleft\n', err: '' })
+  expect(seen).toEqual({ out: 'started\nheld by []\nleft\n', err: '' })
 })
 
 test('events carry the host once it is known', async () => {

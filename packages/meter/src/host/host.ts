@@ -57,7 +57,6 @@ export function detectHost(environment: Environment, isDetecting: boolean): Host
       stdout: true,
       stderr: true,
     })
-    worker.unref()
     const timeout = setTimeout(() => void worker.terminate(), DETECTION_MAX_MS).unref()
     stop = () => void worker.terminate()
     worker.on('message', (message: DetectionMessage) => {
@@ -74,6 +73,8 @@ export function detectHost(environment: Environment, isDetecting: boolean): Host
       clearTimeout(timeout)
       done.resolve()
     })
+    // Last: a listener for messages would hold the process again.
+    worker.unref()
   }
 
   if (!isDetecting || isKnown(given)) done.resolve()
