@@ -3,6 +3,9 @@
 /** A figure that was measured several times. */
 export interface Figure {
   readonly median: number
+  /** The 95 % confidence interval of the median; with fewer than six rounds, the smallest and largest value. */
+  readonly low: number
+  readonly high: number
   readonly min: number
   readonly max: number
   readonly rounds: number
@@ -15,7 +18,7 @@ export interface Comparison {
   readonly ours: Figure
   readonly rivalName: string
   readonly rival: Figure
-  /** Ours divided by the rival's, round by round. */
+  /** Ours divided by the rival's, round by round; of differences, which can be near zero, that of the medians. */
   readonly ratio: Figure
   readonly bar?: string
   readonly aim?: string
@@ -29,17 +32,37 @@ export interface BenchOptions {
 }
 export type Bench = (options: BenchOptions) => Promise<readonly Comparison[]>
 
-/** @throws RangeError for no values */
+/**
+ * The interval needs no assumption about how the values scatter: half of them lie below the true median, so that
+ * its rank is binomial (Conover, Practical Nonparametric Statistics, 3rd edition, section 3.2, in the usual
+ * approximation by the normal distribution).
+ *
+ * @throws RangeError for no values
+ */
 export function figureOf(values: readonly number[]): Figure {
   const sorted = values.toSorted((a, b) => a - b)
+  const rounds = sorted.length
   const [min] = sorted
   const max = sorted.at(-1)
-  const upper = sorted[sorted.length >> 1]
-  const lower = sorted[(sorted.length - 1) >> 1]
+  const upper = sorted[rounds >> 1]
+  const lower = sorted[(rounds - 1) >> 1]
   if (min === undefined || max === undefined || upper === undefined || lower === undefined) {
     throw new RangeError('a figure needs at least one value')
   }
-  return { median: (upper + lower) / 2, min, max, rounds: sorted.length }
+  const rank = Math.max(0, Math.floor((rounds - 1.96 * Math.sqrt(rounds)) / 2))
+  const low = sorted[rank] ?? min
+  const high = sorted[rounds - 1 - rank] ?? max
+  return { median: (upper + lower) / 2, low, high, min, max, rounds }
+}
+
+/** Figures of two differences against the same baseline. */
+export function compareAdded(
+  labels: Omit<Comparison, 'ours' | 'rival' | 'ratio'>,
+  pairs: readonly { readonly ours: number; readonly rival: number }[],
+): Comparison {
+  const ours = figureOf(pairs.map((pair) => pair.ours))
+  const rival = figureOf(pairs.map((pair) => pair.rival))
+  return { ...labels, ours, rival, ratio: figureOf([ours.median / rival.median]) }
 }
 
 /** Figures of the pairs' two sides and of their ratios. */
@@ -79,8 +102,8 @@ export function tableOf(comparisons: readonly Comparison[]): string {
   ].join('\n')
 }
 
-function figureText({ median, min, max }: Figure): string {
-  return min === max ? numberText(median) : `${numberText(median)} (${numberText(min)}–${numberText(max)})`
+function figureText({ median, low, high }: Figure): string {
+  return low === high ? numberText(median) : `${numberText(median)} (${numberText(low)}–${numberText(high)})`
 }
 
 function numberText(value: number): string {

@@ -15,8 +15,8 @@ const BENCHES: Readonly<Record<string, Bench>> = {
 
 const HELP = `npm run bench -- [options]
 
-Measures TokenTally beside a rival or a baseline, in turns within one run, and prints a table with the median
-and the smallest and largest value of all rounds. Everything runs on this machine; nothing else should.
+Measures TokenTally beside a rival or a baseline, in turns within one run, and prints a table with the median of
+all rounds and its 95 % confidence interval (with fewer than six rounds, the smallest and largest value). Everything runs on this machine; nothing else should.
 
   call     CPU added to an LLM call, and to a request without one, in an Express app with the official OpenAI
            client: beside the same app bare, and with @opentelemetry/instrumentation-openai

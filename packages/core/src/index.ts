@@ -38,6 +38,7 @@ export {
   usageEventToAttributes,
 } from './usage/otel-attributes.ts'
 export {
+  type CountedTokens,
   type Dimensions,
   dimensionsToJson,
   type FieldIssue,
@@ -54,3 +55,4 @@ export {
   usageEventSchema,
   usageEventToJson,
 } from './usage/usage-event.ts'
+export { isVendorUsage, type VendorUsage, vendorUsageOf } from './usage/vendor-usage.ts'

@@ -85,7 +85,7 @@ export class MeteredCall {
 
   /** No answer came: the connection failed, or the application gave up waiting. */
   fail(): void {
-    this.#finish('error', { isComplete: false, isStreamed: false })
+    this.#finish('error', { isComplete: false, isStreamed: false }, { reason: 'connection_failed' })
   }
 
   /** The exchange is over. Makes the event, after estimating where the provider reported nothing. */
@@ -106,7 +106,8 @@ export class MeteredCall {
         forget: () => this.#forget(),
       })
     } else if (isReported(usage, this.#call.operation)) {
-      this.#finish(how === 'complete' || usage.isComplete ? 'ok' : 'aborted', usage)
+      if (how === 'complete' || usage.isComplete) this.#finish('ok', usage)
+      else this.#finish('aborted', usage, { reason: ENDED_EARLY[how] })
     } else {
       this.#isFinished = true
       this.#estimate(usage, how).catch(this.#dependencies.onError)
@@ -139,26 +140,32 @@ export class MeteredCall {
     const model = usage.responseModel ?? this.#reader.requestedModel ?? ''
     const { tokenCounter } = this.#dependencies
     const reported = usage.quantities ?? {}
-    const input =
-      reported['input_tokens'] ?? (await tokenCounter.count(this.#reader.promptText(), model)).tokens
-    const output = reported['output_tokens'] ?? (await tokenCounter.count(outputText(), model)).tokens
+    let tokenizer: string | undefined
+    const count = async (text: string) => {
+      const counted = await tokenCounter.count(text, model)
+      if (counted.tokens > 0) tokenizer = counted.tokenizer
+      return counted.tokens
+    }
+    const input = reported['input_tokens'] ?? (await count(this.#reader.promptText()))
+    const output = reported['output_tokens'] ?? (await count(outputText()))
     const isWhole = how === 'complete' && usage.isComplete
     this.#isFinished = false
     this.#finish(
       isWhole ? 'ok' : 'aborted',
+      { ...usage, quantities: { ...reported, input_tokens: input, output_tokens: output } },
       {
-        ...usage,
-        quantities: { ...reported, input_tokens: input, output_tokens: output },
+        isEstimated: true,
+        reason: isWhole ? 'no_usage' : ENDED_EARLY[how],
+        ...(tokenizer !== undefined && { tokenizer }),
       },
-      true,
     )
   }
 
-  #finish(status: UsageEvent['status'], usage: ReadUsage, isEstimated = false): void {
+  #finish(status: UsageEvent['status'], usage: ReadUsage, finding: Finding = {}): void {
     if (this.#isFinished) return
     this.#isFinished = true
     try {
-      const event = this.#event(status, usage, isEstimated)
+      const event = this.#event(status, usage, finding)
       this.#span?.end(event, usage.errorType)
       // Fetching what was made before costs nothing: it has a span, and no event.
       if (this.#call.operation === 'fetch_response') return
@@ -170,45 +177,80 @@ export class MeteredCall {
     }
   }
 
-  #event(status: UsageEvent['status'], usage: ReadUsage, isEstimated: boolean): UsageEvent {
+  #errorCode(status: UsageEvent['status'], { errorType }: ReadUsage): string | undefined {
+    if (status !== 'error') return undefined
+    if (errorType !== undefined && ERROR_CODE.test(errorType)) return errorType
+    return this.#status === undefined ? undefined : `http_${this.#status}`
+  }
+
+  // Field by field, not by spreading what is there: this is done while the application waits for its answer.
+  #event(status: UsageEvent['status'], usage: ReadUsage, finding: Finding): UsageEvent {
     const { elapsed, host, promptHashKey, defaults } = this.#dependencies
-    const model = this.#reader.requestedModel ?? usage.responseModel
-    const promptHash =
-      promptHashKey === undefined
-        ? undefined
-        : `hmac-sha256:${createHmac('sha256', promptHashKey).update(this.#reader.promptText()).digest('hex')}`
-    return {
+    const { provider, operation, region } = this.#call
+    const isBilled = status !== 'error' && operation !== 'fetch_response'
+    const event: Writable<UsageEvent> = {
       ...defaults(),
       ...this.#context?.dimensions,
       eventId: this.#eventId,
       tsMs: this.#startedAtMs,
-      provider: this.#call.provider,
-      operation: this.#call.operation,
-      ...(model !== undefined && { model }),
-      ...(usage.responseModel !== undefined && { responseModel: usage.responseModel }),
-      ...(usage.serviceTier !== undefined && { serviceTier: usage.serviceTier }),
-      ...(this.#call.region !== undefined && { region: this.#call.region }),
-      quantities:
-        status === 'error' || this.#call.operation === 'fetch_response' ? {} : (usage.quantities ?? {}),
+      provider,
+      operation,
+      quantities: (isBilled ? usage.quantities : undefined) ?? {},
       status,
       streamed: usage.isStreamed,
-      estimated: isEstimated,
+      estimated: finding.isEstimated === true,
       latencyMs: rounded(elapsed() - this.#startedElapsed),
-      ...(usage.isStreamed &&
-        this.#firstByteElapsed !== undefined && {
-          timeToFirstTokenMs: rounded(this.#firstByteElapsed - this.#startedElapsed),
-        }),
-      ...(this.#requestId !== undefined
-        ? { providerRequestId: this.#requestId }
-        : usage.responseId !== undefined && { providerRequestId: usage.responseId }),
-      ...this.#span?.ids,
-      ...(promptHash !== undefined && { promptHash }),
       attempt: this.#attempt.number,
       callId: this.#attempt.callId ?? this.#eventId,
-      ...(host !== undefined && { host }),
     }
+    const model = this.#reader.requestedModel ?? usage.responseModel
+    if (model !== undefined) event.model = model
+    if (usage.responseModel !== undefined) event.responseModel = usage.responseModel
+    if (usage.serviceTier !== undefined) event.serviceTier = usage.serviceTier
+    if (region !== undefined) event.region = region
+    const reason = usage.reason ?? this.#errorCode(status, usage) ?? finding.reason
+    if (reason !== undefined) event.reason = reason
+    if (usage.mismatch !== undefined) event.mismatch = usage.mismatch.slice(0, MISMATCH_MAX)
+    if (usage.vendorUsage !== undefined) event.vendorUsage = usage.vendorUsage
+    if (usage.reportedCostUsd !== undefined) event.reportedCostUsd = usage.reportedCostUsd
+    if (finding.tokenizer !== undefined) event.tokenizer = finding.tokenizer
+    if (usage.isStreamed && this.#firstByteElapsed !== undefined) {
+      event.timeToFirstTokenMs = rounded(this.#firstByteElapsed - this.#startedElapsed)
+    }
+    const requestId = this.#requestId ?? usage.responseId
+    if (requestId !== undefined) event.providerRequestId = requestId
+    if (this.#span !== undefined) {
+      event.traceId = this.#span.ids.traceId
+      event.spanId = this.#span.ids.spanId
+    }
+    if (promptHashKey !== undefined) {
+      const digest = createHmac('sha256', promptHashKey).update(this.#reader.promptText()).digest('hex')
+      event.promptHash = `hmac-sha256:${digest}`
+    }
+    if (host !== undefined) event.host = host
+    return event
   }
 }
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** What the meter makes of an exchange, beside what the provider said. */
+interface Finding {
+  readonly isEstimated?: boolean
+  readonly reason?: string
+  readonly tokenizer?: string
+}
+
+/** Why an answer is not whole, or why its counts are missing. */
+const ENDED_EARLY: Readonly<Record<CallEnd, string>> = {
+  complete: 'stream_cut',
+  dropped: 'stream_cut',
+  abandoned: 'left_early',
+}
+
+/** A provider's name for a failure; whatever else stands there may be text of a prompt. */
+const ERROR_CODE = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
+const MISMATCH_MAX = 512
 
 /** Whether the provider's own counts are there: both sides of a text, so that nothing has to be guessed. */
 function isReported({ quantities }: ReadUsage, operation: Operation): boolean {

@@ -1,4 +1,4 @@
-import { findContradictions } from '@tokentally/core'
+import { findContradictions, type VendorUsage } from '@tokentally/core'
 
 /** What a call's answer said about usage. Counts are those of the provider; absent means not reported. */
 export interface ReadUsage {
@@ -15,6 +15,10 @@ export interface ReadUsage {
   readonly responseId?: string
   /** Why the provider's counts contradict each other. */
   readonly mismatch?: string
+  /** The provider's usage as it came, numbers alone (`vendorUsageOf`). */
+  readonly vendorUsage?: VendorUsage
+  /** Why there are no counts although the answer came, as a code: `unreadable_body`, `body_too_large`, `invalid_usage`. */
+  readonly reason?: string
   /** What the provider says that it charged, in US dollars, as plain decimal text. */
   readonly reportedCostUsd?: string
   /** The provider's name for a failure. */

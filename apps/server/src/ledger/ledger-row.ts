@@ -48,6 +48,13 @@ export const LEDGER_COLUMNS = [
   'call_id',
   'tags',
   'host',
+  'reason',
+  'mismatch',
+  'vendor_usage',
+  'reported_cost_usd',
+  'tokenizer',
+  'counted_input_tokens',
+  'counted_output_tokens',
 ] as const
 
 /** One line of the rating as it is stored: strings, so that no digit passes through a float. */
@@ -120,6 +127,13 @@ export function ledgerFields(entry: LedgerEntry): string {
     event.callId,
     jsonText(event.tags),
     jsonText(event.host),
+    event.reason,
+    event.mismatch,
+    jsonText(event.vendorUsage),
+    event.reportedCostUsd,
+    event.tokenizer,
+    event.counted?.inputTokens,
+    event.counted?.outputTokens,
   ]
   return copyFields(fields)
 }

@@ -184,7 +184,7 @@ export class Ledger {
           stop()
           for (const set of batch.newDimensionSets)
             this.#dimensionSets.remember(set.organizationId, [set.values])
-          metrics.unpricedEvents.inc(countUnpriced(batch.entries, outcomes))
+          noteFindings(batch.entries, outcomes, metrics)
           client.release()
           return outcomes
         } catch (error) {
@@ -281,8 +281,16 @@ function isAway(error: unknown): boolean {
   return !/^[0-9A-Z]{5}$/.test(error.code) || /^(08|53|57|58|40)|^25006$/.test(error.code)
 }
 
-function countUnpriced(entries: readonly LedgerEntry[], outcomes: readonly EntryOutcome[]): number {
-  return entries.filter(
-    (entry, index) => outcomes[index]?.outcome === 'accepted' && entry.rating.status !== 'rated',
-  ).length
+/** Counts what somebody may have to look into, of the events that were accepted. */
+function noteFindings(
+  entries: readonly LedgerEntry[],
+  outcomes: readonly EntryOutcome[],
+  metrics: LedgerDependencies['metrics'],
+): void {
+  entries.forEach(({ event, rating }, index) => {
+    if (outcomes[index]?.outcome !== 'accepted') return
+    if (rating.status !== 'rated') metrics.unpricedEvents.inc()
+    if (event.estimated) metrics.estimatedEvents.inc()
+    if (event.mismatch !== undefined) metrics.mismatchedEvents.inc()
+  })
 }

@@ -1,4 +1,4 @@
-import type { HostMetadata, UsageEvent } from '@tokentally/core'
+import type { HostMetadata, UsageEvent, VendorUsage } from '@tokentally/core'
 import type { StoredLine } from './ledger-row.ts'
 
 /** A row of `usage_event`, as `pg` reads it: bigint and numeric as text, timestamptz as Date. */
@@ -49,6 +49,13 @@ export interface StoredEventRow {
   readonly call_id: string | null
   readonly tags: Readonly<Record<string, string>> | null
   readonly host: HostMetadata | null
+  readonly reason: string | null
+  readonly mismatch: string | null
+  readonly vendor_usage: VendorUsage | null
+  readonly reported_cost_usd: string | null
+  readonly tokenizer: string | null
+  readonly counted_input_tokens: string | null
+  readonly counted_output_tokens: string | null
 }
 
 /** The event as it was ingested. */
@@ -91,6 +98,17 @@ export function storedEvent(row: StoredEventRow): UsageEvent {
     ...(row.call_id !== null && { callId: row.call_id }),
     ...(row.tags !== null && { tags: row.tags }),
     ...(row.host !== null && { host: row.host }),
+    ...(row.reason !== null && { reason: row.reason }),
+    ...(row.mismatch !== null && { mismatch: row.mismatch }),
+    ...(row.vendor_usage !== null && { vendorUsage: row.vendor_usage }),
+    ...(row.reported_cost_usd !== null && { reportedCostUsd: row.reported_cost_usd }),
+    ...(row.tokenizer !== null && { tokenizer: row.tokenizer }),
+    ...((row.counted_input_tokens !== null || row.counted_output_tokens !== null) && {
+      counted: {
+        ...(row.counted_input_tokens !== null && { inputTokens: Number(row.counted_input_tokens) }),
+        ...(row.counted_output_tokens !== null && { outputTokens: Number(row.counted_output_tokens) }),
+      },
+    }),
   }
 }
 

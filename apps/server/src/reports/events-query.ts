@@ -30,8 +30,17 @@ export interface EventsRequest {
   readonly startMs: number
   readonly endMs: number
   readonly filters: readonly DimensionFilter[]
+  readonly findings: FindingFilter
   readonly limit: number
   readonly after: EventPosition | undefined
+}
+
+/** Only events of which this was found, or was not; undefined makes no difference. */
+export interface FindingFilter {
+  /** The provider's counts contradict each other. */
+  readonly mismatch: boolean | undefined
+  readonly estimated: boolean | undefined
+  readonly reason: string | undefined
 }
 
 /** Where a page ended. */
@@ -62,7 +71,8 @@ export async function listEvents(pool: Pool, request: EventsRequest): Promise<re
   const organization = parameters.add(request.organizationId)
   const from = parameters.add(new Date(request.startMs))
   const to = parameters.add(new Date(request.endMs))
-  const conditions = filterConditions(request.filters, parameters)
+  const conditions =
+    filterConditions(request.filters, parameters) + findingConditions(request.findings, parameters)
   const after =
     request.after === undefined
       ? ''
@@ -75,6 +85,17 @@ export async function listEvents(pool: Pool, request: EventsRequest): Promise<re
     parameters.values,
   )
   return result.rows.map(eventReport)
+}
+
+function findingConditions(
+  { mismatch, estimated, reason }: FindingFilter,
+  parameters: SqlParameters,
+): string {
+  let conditions = ''
+  if (mismatch !== undefined) conditions += ` and event.mismatch is ${mismatch ? 'not ' : ''}null`
+  if (estimated !== undefined) conditions += ` and event.estimated = ${parameters.add(estimated)}`
+  if (reason !== undefined) conditions += ` and event.reason = ${parameters.add(reason)}`
+  return conditions
 }
 
 /** One event by its id, found through the once-rule's key table. */

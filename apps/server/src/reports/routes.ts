@@ -27,6 +27,7 @@ const range = {
 }
 /** An id in a path. */
 const id = z.string().refine((value) => !value.includes('\0'), 'must not contain NUL')
+const flag = z.enum(['true', 'false']).transform((value) => value === 'true')
 const filter = z.union([z.string(), z.array(z.string())]).optional()
 const filters = Object.fromEntries(
   Object.entries(DIMENSION_COLUMNS).flatMap(([name, column]) => [
@@ -56,7 +57,8 @@ const sumsSchema = {
 }
 const periodSchema = z.object({ start: z.string(), end: z.string() })
 
-const USAGE_PARAMETERS = ['start', 'end', 'timezone', 'cursor', 'limit']
+const FINDING_PARAMETERS = ['mismatch', 'estimated', 'reason']
+const USAGE_PARAMETERS = ['start', 'end', 'timezone', 'cursor', 'limit', ...FINDING_PARAMETERS]
 const AGGREGATE_PARAMETERS = ['start', 'end', 'timezone', 'group_by', 'granularity']
 const CSV_PARAMETERS = ['start', 'end', 'timezone']
 
@@ -74,6 +76,11 @@ export function registerReportRoutes(app: App, { pool, now }: ReportDependencies
         .object({
           ...range,
           ...filters,
+          mismatch: flag.optional().describe("Only events whose provider's counts contradict each other."),
+          estimated: flag.optional().describe('Only events whose tokens a tokenizer counted.'),
+          reason: id
+            .optional()
+            .describe('Only events that are estimated, aborted or failed for this reason.'),
           cursor: z.string().optional().describe('`next_cursor` of the page before.'),
           limit: z.coerce.number().int().min(1).max(1000).default(100),
         })
@@ -99,6 +106,7 @@ export function registerReportRoutes(app: App, { pool, now }: ReportDependencies
         organizationId: request.organizationId,
         ...period,
         filters: readFilters(query, USAGE_PARAMETERS),
+        findings: { mismatch: query.mismatch, estimated: query.estimated, reason: query.reason },
         limit: query.limit,
         after,
       })

@@ -38,6 +38,11 @@ export function createMetrics() {
     ignoredSpans: counter('ignored_spans_total', 'Spans that describe no LLM usage'),
     deadLetters: counter('dead_letters_total', 'Payloads set aside because they could not be understood'),
     unpricedEvents: counter('unpriced_events_total', 'Usage events committed without a known price'),
+    estimatedEvents: counter('estimated_events_total', 'Usage events committed with counts of a tokenizer'),
+    mismatchedEvents: counter(
+      'mismatched_events_total',
+      "Usage events committed whose provider's counts contradict each other",
+    ),
     appendSeconds: histogram('append_seconds', 'Time of one transaction that appends to the ledger'),
     requestSeconds: histogram('request_seconds', 'Time to answer an HTTP request', [
       'route',

@@ -52,6 +52,10 @@ const TEXT_FIELDS = {
   region: ['tokentally.region', 'cloud.region'],
   provider_request_id: ['tokentally.provider_request_id', 'gen_ai.response.id'],
   prompt_hash: ['tokentally.prompt_hash'],
+  reason: ['tokentally.reason'],
+  mismatch: ['tokentally.mismatch'],
+  reported_cost_usd: ['tokentally.reported_cost_usd'],
+  tokenizer: ['tokentally.tokenizer'],
   call_id: ['tokentally.call_id'],
 } as const satisfies Partial<Record<keyof UsageEventJson, readonly string[]>>
 
@@ -135,6 +139,12 @@ export function forEachAttribute(
   visitDefined(TEXT_FIELDS.provider_request_id[0], event.providerRequestId)
   visitDefined(TEXT_FIELDS.prompt_hash[0], event.promptHash)
   visitDefined(TEXT_FIELDS.call_id[0], event.callId)
+  visitDefined(TEXT_FIELDS.reason[0], event.reason)
+  visitDefined(TEXT_FIELDS.mismatch[0], event.mismatch)
+  visitDefined(TEXT_FIELDS.reported_cost_usd[0], event.reportedCostUsd)
+  visitDefined(TEXT_FIELDS.tokenizer[0], event.tokenizer)
+  visitDefined('tokentally.counted_input_tokens', event.counted?.inputTokens)
+  visitDefined('tokentally.counted_output_tokens', event.counted?.outputTokens)
   for (const meter in event.quantities) {
     visit(TOKEN_ATTRIBUTES.get(meter) ?? METER_PREFIX + meter, event.quantities[meter] ?? 0)
   }
@@ -145,6 +155,7 @@ export function forEachAttribute(
   visitDefined('tokentally.trace_id', event.traceId)
   visitDefined('tokentally.span_id', event.spanId)
   if (event.host !== undefined) visit('tokentally.host', JSON.stringify(event.host))
+  if (event.vendorUsage !== undefined) visit('tokentally.vendor_usage', JSON.stringify(event.vendorUsage))
   if (event.timeToFirstTokenMs !== undefined) {
     visit('gen_ai.response.time_to_first_chunk', event.timeToFirstTokenMs / 1000)
   }
@@ -206,12 +217,16 @@ function ourFields(json: Record<string, unknown>, attributes: SpanAttributes): R
     'attempt',
     'trace_id',
     'span_id',
+    'counted_input_tokens',
+    'counted_output_tokens',
   ]) {
     const value = attributes[`tokentally.${field}`]
     if (value !== undefined) json[field] = value
   }
   const host = attributes['tokentally.host']
   if (typeof host === 'string') json['host'] = parsedOrText(host)
+  const vendorUsage = attributes['tokentally.vendor_usage']
+  if (typeof vendorUsage === 'string') json['vendor_usage'] = parsedOrText(vendorUsage)
   return json
 }
 

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto'
 import { z } from 'zod'
 import { findContradictions, type Quantities } from './meters.ts'
 import { usualEventCheck } from './usual-event.ts'
+import { type VendorUsage, vendorUsageSchema } from './vendor-usage.ts'
 
 /**
  * A usage event: one metered call, or one other billable use. This file is the only place where the words
@@ -55,6 +56,18 @@ export interface UsageEvent extends Dimensions {
   readonly streamed: boolean
   /** True when a tokenizer counted, because the provider reported nothing. */
   readonly estimated: boolean
+  /** Why it is estimated, aborted or failed: a code such as `stream_cut`, `no_usage`, `rate_limit_error`. */
+  readonly reason?: string
+  /** How the provider's own counts contradict each other. The totals stand. */
+  readonly mismatch?: string
+  /** The provider's usage as it came: numbers alone. */
+  readonly vendorUsage?: VendorUsage
+  /** What the provider says that it charged, US dollars as plain decimal text; kept beside our rating, never used for it. */
+  readonly reportedCostUsd?: string
+  /** What counted the estimate, or `counted`, with its version: `tiktoken/o200k_base@1.0.22`. */
+  readonly tokenizer?: string
+  /** On a sample of calls: what the tokenizer makes of the text that the provider counted, to see it drift. */
+  readonly counted?: CountedTokens
   readonly providerRequestId?: string
   readonly traceId?: string
   readonly spanId?: string
@@ -64,6 +77,12 @@ export interface UsageEvent extends Dimensions {
   /** The same for all attempts of one logical call. */
   readonly callId?: string
   readonly host?: HostMetadata
+}
+
+/** A tokenizer's counts, beside those of the provider. */
+export type CountedTokens = {
+  readonly inputTokens?: number
+  readonly outputTokens?: number
 }
 
 /** Where the metered process runs. Values are text; one level of nesting is allowed (`k8s.pod`). */
@@ -137,6 +156,30 @@ export const usageEventSchema = z
       .boolean()
       .optional()
       .describe('True when a tokenizer counted, because the provider reported nothing.'),
+    reason: z
+      .string()
+      .regex(
+        /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/,
+        'must be a code of letters, digits and _ . -, 64 characters at most',
+      )
+      .optional()
+      .describe('Why the event is estimated, aborted or failed, as a code; never text of a message.'),
+    mismatch: text.min(1).optional().describe("How the provider's own counts contradict each other."),
+    vendor_usage: vendorUsageSchema
+      .optional()
+      .describe("The provider's usage as it came: objects of numbers, no text."),
+    reported_cost_usd: z
+      .string()
+      .regex(/^\d{1,12}(\.\d{1,18})?$/, 'must be a decimal number as text, such as "0.00123"')
+      .optional()
+      .describe('What the provider says that it charged; kept beside our own rating.'),
+    tokenizer: id.max(128).optional().describe('What counted, with its version, where a tokenizer did.'),
+    counted_input_tokens: count
+      .optional()
+      .describe("What the tokenizer counts where the provider's count stands in input_tokens."),
+    counted_output_tokens: count
+      .optional()
+      .describe("What the tokenizer counts where the provider's count stands in output_tokens."),
     provider_request_id: id.optional(),
     trace_id: z
       .string()
@@ -252,6 +295,13 @@ export function usageEventToJson(event: UsageEvent): UsageEventJson {
     streamed: event.streamed,
     estimated: event.estimated,
     ...defined({
+      reason: event.reason,
+      mismatch: event.mismatch,
+      vendor_usage: event.vendorUsage,
+      reported_cost_usd: event.reportedCostUsd,
+      tokenizer: event.tokenizer,
+      counted_input_tokens: event.counted?.inputTokens,
+      counted_output_tokens: event.counted?.outputTokens,
       provider_request_id: event.providerRequestId,
       trace_id: event.traceId,
       span_id: event.spanId,
@@ -308,6 +358,14 @@ function normalize(json: z.output<typeof usageEventSchema>, receipt: Receipt): U
   if (json.region !== undefined) event.region = json.region
   if (json.latency_ms !== undefined) event.latencyMs = json.latency_ms
   if (json.time_to_first_token_ms !== undefined) event.timeToFirstTokenMs = json.time_to_first_token_ms
+  if (json.reason !== undefined) event.reason = json.reason
+  if (json.mismatch !== undefined) event.mismatch = json.mismatch
+  const vendorUsage = nonEmpty(json.vendor_usage)
+  if (vendorUsage !== undefined) event.vendorUsage = vendorUsage
+  if (json.reported_cost_usd !== undefined) event.reportedCostUsd = json.reported_cost_usd
+  if (json.tokenizer !== undefined) event.tokenizer = json.tokenizer
+  const counted = countedTokens(json.counted_input_tokens, json.counted_output_tokens)
+  if (counted !== undefined) event.counted = counted
   if (json.provider_request_id !== undefined) event.providerRequestId = json.provider_request_id
   if (json.trace_id !== undefined) event.traceId = json.trace_id
   if (json.span_id !== undefined) event.spanId = json.span_id
@@ -319,6 +377,14 @@ function normalize(json: z.output<typeof usageEventSchema>, receipt: Receipt): U
   const host = nonEmpty(json.host)
   if (host !== undefined) event.host = host
   return event
+}
+
+function countedTokens(input: number | undefined, output: number | undefined): CountedTokens | undefined {
+  if (input === undefined && output === undefined) return undefined
+  return {
+    ...(input !== undefined && { inputTokens: input }),
+    ...(output !== undefined && { outputTokens: output }),
+  }
 }
 
 /** Saying nothing and saying it with an empty object is the same event. */
@@ -379,6 +445,10 @@ function contentHash(event: UsageEvent, isTsGiven: boolean): Buffer {
   let content = isTsGiven ? String(event.tsMs) : ''
   for (const field of CONTENT_FIELDS) content += canonical(event[field])
   content += canonical(event.quantities) + canonical(event.tags) + canonical(event.host)
+  for (const field of LATER_CONTENT_FIELDS) {
+    const value = event[field]
+    if (value !== undefined) content += `|${field}${canonical(value)}`
+  }
   return hash('sha256', content, 'buffer')
 }
 
@@ -411,6 +481,16 @@ const CONTENT_FIELDS = [
   'promptHash',
   'attempt',
   'callId',
+] as const satisfies readonly (keyof UsageEvent)[]
+
+/** Fields that came later: named, and left out where they are absent, so that the hashes before them stay. */
+const LATER_CONTENT_FIELDS = [
+  'reason',
+  'mismatch',
+  'vendorUsage',
+  'reportedCostUsd',
+  'tokenizer',
+  'counted',
 ] as const satisfies readonly (keyof UsageEvent)[]
 
 type Content = string | number | boolean | undefined | { readonly [key: string]: Content }

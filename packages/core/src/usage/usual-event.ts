@@ -4,12 +4,16 @@
  * holds the two together.
  */
 
+import { isVendorUsage } from './vendor-usage.ts'
+
 type Check = (value: unknown) => boolean
 
 const NAME = /^[a-z][a-z0-9_]{0,62}$/
 const TRACE_ID = /^[0-9a-f]{32}$/
 const SPAN_ID = /^[0-9a-f]{16}$/
 const PROMPT_HASH = /^hmac-sha256:[0-9a-f]{64}$/
+const REASON = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
+const COST = /^\d{1,12}(\.\d{1,18})?$/
 const ENTRIES_MAX = 50
 
 /** @param quantityMax largest quantity of a meter */
@@ -46,6 +50,13 @@ export function usualEventCheck(quantityMax: number): Check {
     ['status', (value) => value === 'ok' || value === 'error' || value === 'aborted'],
     ['streamed', isBoolean],
     ['estimated', isBoolean],
+    ['reason', matches(REASON)],
+    ['mismatch', id(512)],
+    ['vendor_usage', isVendorUsage],
+    ['reported_cost_usd', matches(COST)],
+    ['tokenizer', id(128)],
+    ['counted_input_tokens', count],
+    ['counted_output_tokens', count],
     ['provider_request_id', id(512)],
     ['trace_id', matches(TRACE_ID)],
     ['span_id', matches(SPAN_ID)],

@@ -145,83 +145,105 @@ function prepare(
 
 /** The application's handler with the exchange in between. */
 function watching(handler: object, exchange: Exchange): object {
-  return isHandler(handler) ? watchingHandler(handler, exchange) : watchingLegacyHandler(handler, exchange)
+  return isHandler(handler)
+    ? passOn(handler, new WatchingHandler(handler, exchange))
+    : passOn(handler, new WatchingLegacyHandler(handler, exchange))
 }
 
-function watchingLegacyHandler(handler: LegacyHandler, exchange: Exchange): object {
-  let resume: () => void = () => undefined
-  return {
-    ...passedOn(handler),
-    onConnect(abort: Abort, context?: unknown) {
-      const leave: Abort = (reason) => {
-        if (exchange.isLeft) return
-        if (!exchange.leave({ abort, resume: () => resume() })) {
-          abort(reason)
-          return
-        }
-        handler.onError?.(reason ?? abortError())
-        resume()
-      }
-      handler.onConnect?.(leave, context)
-    },
-    onHeaders(status: number, rawHeaders: readonly unknown[], go: () => void, text?: string) {
-      resume = go
-      respond(exchange, status, rawHeaders)
-      const isWanted = handler.onHeaders?.(status, rawHeaders, go, text)
-      return exchange.isLeft ? true : isWanted
-    },
-    onData(chunk: Uint8Array) {
-      const visible = exchange.data(chunk)
-      return visible === undefined || exchange.isLeft ? true : handler.onData?.(visible)
-    },
-    onComplete(rawTrailers: unknown) {
-      const wasLeft = exchange.isLeft
-      const rest = exchange.complete()
-      if (wasLeft) return
-      if (rest !== undefined) handler.onData?.(rest)
-      handler.onComplete?.(rawTrailers)
-    },
-    onError(error: unknown) {
-      const wasLeft = exchange.isLeft
-      exchange.fail()
-      if (!wasLeft) handler.onError?.(error)
-    },
+class WatchingLegacyHandler {
+  readonly #handler: LegacyHandler
+  readonly #exchange: Exchange
+  #resume: () => void = () => undefined
+
+  constructor(handler: LegacyHandler, exchange: Exchange) {
+    this.#handler = handler
+    this.#exchange = exchange
+  }
+
+  onConnect(abort: Abort, context?: unknown): void {
+    this.#handler.onConnect?.((reason) => this.#leave(abort, reason), context)
+  }
+
+  onHeaders(status: number, rawHeaders: readonly unknown[], resume: () => void, text?: string): unknown {
+    this.#resume = resume
+    respond(this.#exchange, status, rawHeaders)
+    const isWanted = this.#handler.onHeaders?.(status, rawHeaders, resume, text)
+    return this.#exchange.isLeft ? true : isWanted
+  }
+
+  onData(chunk: Uint8Array): unknown {
+    const visible = this.#exchange.data(chunk)
+    return visible === undefined || this.#exchange.isLeft ? true : this.#handler.onData?.(visible)
+  }
+
+  onComplete(rawTrailers: unknown): void {
+    const wasLeft = this.#exchange.isLeft
+    const rest = this.#exchange.complete()
+    if (wasLeft) return
+    if (rest !== undefined) this.#handler.onData?.(rest)
+    this.#handler.onComplete?.(rawTrailers)
+  }
+
+  onError(error: unknown): void {
+    const wasLeft = this.#exchange.isLeft
+    this.#exchange.fail()
+    if (!wasLeft) this.#handler.onError?.(error)
+  }
+
+  #leave(abort: Abort, reason: unknown): void {
+    if (this.#exchange.isLeft) return
+    if (!this.#exchange.leave({ abort, resume: () => this.#resume() })) {
+      abort(reason)
+      return
+    }
+    this.#handler.onError?.(reason ?? abortError())
+    this.#resume()
   }
 }
 
-function watchingHandler(handler: Handler, exchange: Exchange): object {
-  let own: Controller | undefined
-  const controllerFor = (controller: Controller): Controller => {
-    own ??= watchedController(controller, handler, exchange)
-    return own
+class WatchingHandler {
+  readonly #handler: Handler
+  readonly #exchange: Exchange
+  #own: Controller | undefined
+
+  constructor(handler: Handler, exchange: Exchange) {
+    this.#handler = handler
+    this.#exchange = exchange
   }
-  return {
-    ...passedOn(handler),
-    onRequestStart(controller: Controller, context?: unknown) {
-      own = undefined
-      handler.onRequestStart?.(controllerFor(controller), context)
-    },
-    onResponseStart(controller: Controller, status: number, headers: unknown, text?: string) {
-      respond(exchange, status, headers)
-      handler.onResponseStart?.(controllerFor(controller), status, headers, text)
-    },
-    onResponseData(controller: Controller, chunk: Uint8Array) {
-      const visible = exchange.data(chunk)
-      if (visible !== undefined && !exchange.isLeft)
-        handler.onResponseData?.(controllerFor(controller), visible)
-    },
-    onResponseEnd(controller: Controller, trailers: unknown) {
-      const wasLeft = exchange.isLeft
-      const rest = exchange.complete()
-      if (wasLeft) return
-      if (rest !== undefined) handler.onResponseData?.(controllerFor(controller), rest)
-      handler.onResponseEnd?.(controllerFor(controller), trailers)
-    },
-    onResponseError(controller: Controller, error: unknown) {
-      const wasLeft = exchange.isLeft
-      exchange.fail()
-      if (!wasLeft) handler.onResponseError?.(controllerFor(controller), error)
-    },
+
+  onRequestStart(controller: Controller, context?: unknown): void {
+    this.#own = undefined
+    this.#handler.onRequestStart?.(this.#controllerFor(controller), context)
+  }
+
+  onResponseStart(controller: Controller, status: number, headers: unknown, text?: string): void {
+    respond(this.#exchange, status, headers)
+    this.#handler.onResponseStart?.(this.#controllerFor(controller), status, headers, text)
+  }
+
+  onResponseData(controller: Controller, chunk: Uint8Array): void {
+    const visible = this.#exchange.data(chunk)
+    if (visible === undefined || this.#exchange.isLeft) return
+    this.#handler.onResponseData?.(this.#controllerFor(controller), visible)
+  }
+
+  onResponseEnd(controller: Controller, trailers: unknown): void {
+    const wasLeft = this.#exchange.isLeft
+    const rest = this.#exchange.complete()
+    if (wasLeft) return
+    if (rest !== undefined) this.#handler.onResponseData?.(this.#controllerFor(controller), rest)
+    this.#handler.onResponseEnd?.(this.#controllerFor(controller), trailers)
+  }
+
+  onResponseError(controller: Controller, error: unknown): void {
+    const wasLeft = this.#exchange.isLeft
+    this.#exchange.fail()
+    if (!wasLeft) this.#handler.onResponseError?.(this.#controllerFor(controller), error)
+  }
+
+  #controllerFor(controller: Controller): Controller {
+    this.#own ??= watchedController(controller, this.#handler, this.#exchange)
+    return this.#own
   }
 }
 
@@ -295,14 +317,14 @@ const PASSED_ON = [
   'onInfo',
 ] as const
 
-/** Methods of a handler that are no concern of ours. */
-function passedOn(handler: object): Record<string, unknown> {
-  const methods: Record<string, unknown> = {}
+/** Puts methods of a handler that are no concern of ours on the one in its place. */
+function passOn(handler: object, watching: object): object {
   for (const name of PASSED_ON) {
+    if (!(name in handler)) continue
     const method: unknown = Reflect.get(handler, name)
-    if (typeof method === 'function') methods[name] = method.bind(handler)
+    if (typeof method === 'function') Reflect.set(watching, name, method.bind(handler))
   }
-  return methods
+  return watching
 }
 
 const UNSTARTED: Controller = {
