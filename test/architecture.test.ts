@@ -15,9 +15,22 @@ const PACKAGE_IMPORTS: Readonly<Record<string, readonly string[]>> = {
   core: ['big.js', 'zod'],
   prices: ['@tokentally/core', '@pydantic/genai-prices', 'zod'],
   providers: ['@tokentally/core', 'tiktoken', 'zod'],
-  meter: ['@tokentally/core', '@tokentally/prices', '@tokentally/providers', '@opentelemetry/api', 'zod'],
+  meter: [
+    '@tokentally/core',
+    '@tokentally/prices',
+    '@tokentally/providers',
+    '@opentelemetry/api',
+    '@opentelemetry/resources',
+    '@opentelemetry/resource-detector-aws',
+    '@opentelemetry/resource-detector-azure',
+    '@opentelemetry/resource-detector-gcp',
+    'zod',
+  ],
   express: ['@tokentally/meter', 'express'],
   koa: ['@tokentally/meter', 'koa'],
+  // Local mode is read where no service is: by the meter's own reader, which knows its file, and by nothing else
+  // of the meter, which taps the process that imports it.
+  cli: ['@tokentally/core', '@tokentally/meter/local', 'commander', 'zod'],
 }
 const SERVER = 'apps/server/src/'
 
@@ -57,6 +70,12 @@ describe('import rules', () => {
       `${SERVER}reports/a.ts`,
       "export { x } from '../ledger/store.ts'",
       'not through index.ts',
+    ],
+    [
+      'the command line taps nothing',
+      'apps/cli/src/a.ts',
+      "import { start } from '@tokentally/meter'",
+      'may not import @tokentally/meter',
     ],
     ['only main composes', `${SERVER}http/a.ts`, "await import('../compose.ts')", 'imports compose.ts'],
     ['only config reads the environment', `${SERVER}http/a.ts`, 'process.env.HOME', 'reads process.env'],
@@ -109,11 +128,11 @@ function complaintsAbout(path: string, specifier: string): string[] {
 }
 
 function packageComplaints(path: string, specifier: string, target: string | undefined): string[] {
-  const name = /^packages\/([^/]+)\//.exec(path)?.[1]
+  const [, folder, name] = /^(packages|apps)\/([^/]+)\//.exec(path) ?? []
   const allowed = name === undefined ? undefined : PACKAGE_IMPORTS[name]
   if (name === undefined || allowed === undefined) return []
   if (target !== undefined)
-    return target.startsWith(`packages/${name}/`) ? [] : [`leaves its package: ${specifier}`]
+    return target.startsWith(`${folder}/${name}/`) ? [] : [`leaves its package: ${specifier}`]
   if (specifier.startsWith('node:')) {
     // The tokenizer alone has a thread: counting a long text must not hold up the process that asked.
     const isPure =

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -15,6 +16,18 @@ import { z } from 'zod'
 
 const run = promisify(execFile)
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+/** Packages by name, with their folders. */
+const FOLDERS = {
+  core: 'packages/core',
+  prices: 'packages/prices',
+  providers: 'packages/providers',
+  meter: 'packages/meter',
+  express: 'packages/express',
+  koa: 'packages/koa',
+  tokentally: 'apps/cli',
+} as const
+const ALL = ['core', 'prices', 'providers', 'meter', 'express', 'koa', 'tokentally'] as const
+/** Those that are imported; the other one is a command. */
 const NAMES = ['core', 'prices', 'providers', 'meter', 'express', 'koa'] as const
 /** Their examples print what the comments behind them say; the others' open a port. */
 const RUNNABLE = ['core', 'prices', 'providers', 'meter'] as const
@@ -30,7 +43,10 @@ const manifestSchema = z.looseObject({
   private: z.never().optional(),
   engines: z.object({ node: z.literal('>=22.18') }),
   files: z.array(z.string()),
-  exports: z.record(z.string(), z.object({ source: z.string(), types: z.string(), default: z.string() })),
+  exports: z
+    .record(z.string(), z.object({ source: z.string(), types: z.string(), default: z.string() }))
+    .default({}),
+  bin: z.record(z.string(), z.string()).default({}),
   publishConfig: z.object({ access: z.literal('public') }),
   dependencies: z.record(z.string(), z.string()).default({}),
   peerDependencies: z.record(z.string(), z.string()).default({}),
@@ -38,7 +54,7 @@ const manifestSchema = z.looseObject({
 type Manifest = z.infer<typeof manifestSchema>
 
 interface Published {
-  readonly name: (typeof NAMES)[number]
+  readonly name: (typeof ALL)[number]
   readonly manifest: Manifest
   /** Paths inside the package. */
   readonly files: readonly string[]
@@ -54,11 +70,11 @@ beforeAll(async () => {
   await copySources(tree)
   await run(
     process.execPath,
-    [join(ROOT, 'node_modules/typescript/bin/tsc'), '--build', ...NAMES.map((name) => `packages/${name}`)],
+    [join(ROOT, 'node_modules/typescript/bin/tsc'), '--build', ...Object.values(FOLDERS)],
     { cwd: tree },
   )
   consumer = join(directory, 'consumer')
-  for (const name of NAMES) published.push(await packInto(consumer, join(tree, 'packages', name), name))
+  for (const name of ALL) published.push(await packInto(consumer, join(tree, FOLDERS[name]), name))
   await linkDependencies()
 })
 
@@ -71,23 +87,30 @@ async function copySources(tree: string): Promise<void> {
   await mkdir(join(tree, 'node_modules', '@tokentally'), { recursive: true })
   await cp(join(ROOT, 'tsconfig.base.json'), join(tree, 'tsconfig.base.json'))
   for (const entry of await readdir(join(ROOT, 'node_modules'))) {
-    if (entry === '@tokentally' || entry.startsWith('.')) continue
+    if (entry === '@tokentally' || entry === 'tokentally' || entry.startsWith('.')) continue
     await symlink(join(ROOT, 'node_modules', entry), join(tree, 'node_modules', entry))
   }
-  for (const name of NAMES) {
-    const target = join(tree, 'packages', name)
-    await cp(join(ROOT, 'packages', name), target, {
+  for (const name of ALL) {
+    const target = join(tree, FOLDERS[name])
+    await cp(join(ROOT, FOLDERS[name]), target, {
       recursive: true,
       filter: (path) => !/[\\/](node_modules|dist)$|\.tsbuildinfo$/.test(path),
     })
-    await symlink(target, join(tree, 'node_modules', '@tokentally', name))
+    await symlink(target, join(tree, 'node_modules', packageName(name)))
+    // What npm could not put at the top, because another version lies there.
+    const nested = join(ROOT, FOLDERS[name], 'node_modules')
+    if (existsSync(nested)) await symlink(nested, join(target, 'node_modules'))
   }
+}
+
+function packageName(name: Published['name']): string {
+  return name === 'tokentally' ? name : `@tokentally/${name}`
 }
 
 async function packInto(project: string, source: string, name: Published['name']): Promise<Published> {
   const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', directory], { cwd: source })
   const reports = z.array(z.object({ filename: z.string() })).parse(packReports(JSON.parse(stdout)))
-  const target = join(project, 'node_modules', '@tokentally', name)
+  const target = join(project, 'node_modules', packageName(name))
   await mkdir(target, { recursive: true })
   await run('tar', [
     '-xzf',
@@ -112,16 +135,19 @@ function packReports(json: unknown): unknown {
 
 /** Gives the project what the packages declare, and nothing else of what this repository has installed. */
 async function linkDependencies(): Promise<void> {
-  const names = new Set(TYPES_OF_FRAMEWORKS)
-  for (const { manifest } of published) {
+  const sources = new Map(TYPES_OF_FRAMEWORKS.map((name) => [name, join(ROOT, 'node_modules', name)]))
+  for (const { name: owner, manifest } of published) {
     for (const name of Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies })) {
-      if (!name.startsWith('@tokentally/')) names.add(name)
+      const nested = join(ROOT, FOLDERS[owner], 'node_modules', name)
+      if (!name.startsWith('@tokentally/')) {
+        sources.set(name, existsSync(nested) ? nested : join(ROOT, 'node_modules', name))
+      }
     }
   }
-  for (const name of names) {
+  for (const [name, source] of sources) {
     const link = join(consumer, 'node_modules', name)
     await mkdir(dirname(link), { recursive: true })
-    await symlink(join(ROOT, 'node_modules', name), link)
+    await symlink(source, link)
   }
   await writeFile(join(consumer, 'package.json'), JSON.stringify({ private: true, type: 'module' }))
 }
@@ -141,7 +167,7 @@ async function exampleOf(name: string): Promise<string> {
   return /```ts\n([\s\S]*?)```/.exec(readme)?.[1] ?? ''
 }
 
-describe.each(NAMES)('@tokentally/%s', (name) => {
+describe.each(ALL)('%s', (name) => {
   const own = () => {
     const found = published.find((one) => one.name === name)
     if (found === undefined) throw new Error(`${name} was not packed`)
@@ -151,11 +177,14 @@ describe.each(NAMES)('@tokentally/%s', (name) => {
   test('holds the build, a README and the licence, and no tests', () => {
     const { files } = own()
     expect(files).toEqual(expect.arrayContaining(['LICENSE', 'README.md', 'package.json']))
-    expect(files.filter((file) => !/^dist\/.+\.(js|d\.ts|js\.map)$/.test(file)).sort()).toEqual([
-      'LICENSE',
-      'README.md',
-      'package.json',
-    ])
+    expect(files.filter((file) => !/^dist\/.+\.(js|d\.ts|js\.map)$/.test(file)).sort()).toEqual(
+      [
+        ...(name === 'tokentally' ? ['bin/tokentally.js'] : []),
+        'LICENSE',
+        'README.md',
+        'package.json',
+      ].sort(),
+    )
     expect(files.filter((file) => /test|transcripts/.test(file))).toEqual([])
   })
 
@@ -165,6 +194,7 @@ describe.each(NAMES)('@tokentally/%s', (name) => {
       expect(files).toContain(types.replace('./', ''))
       expect(files).toContain(entry.replace('./', ''))
     }
+    for (const file of Object.values(manifest.bin)) expect(files).toContain(file)
   })
 
   test('declares every package that it imports', async () => {
@@ -172,7 +202,7 @@ describe.each(NAMES)('@tokentally/%s', (name) => {
     const declared = { ...manifest.dependencies, ...manifest.peerDependencies }
     for (const file of files.filter((path) => /\.(js|d\.ts)$/.test(path))) {
       const text = await readFile(join(consumer, 'node_modules', manifest.name, file), 'utf8')
-      const imports = [...text.matchAll(/(?:\bfrom\s*|\bimport\s*\(?\s*)['"]([^'".][^'"]*)['"]/g)].map(
+      const imports = [...text.matchAll(/(?:(?<!-)\bfrom\s*|\bimport\s*\(?\s*)['"]([^'".][^'"]*)['"]/g)].map(
         ([, specifier = '']) => specifier,
       )
       for (const specifier of imports) {
@@ -208,6 +238,21 @@ test('every package is imported by plain Node from its build', async () => {
   expect((await runInConsumer('import.js', text)).split('\n')).toEqual(
     NAMES.map((name) => `${name}/dist/index.js`),
   )
+})
+
+test('the published command reads what the published meter wrote', async () => {
+  const text = `import { record, shutdown, start } from '@tokentally/meter'
+    start()
+    record({ provider: 'openai', model: 'gpt-4o-mini', input_tokens: 1200, output_tokens: 300, customer_id: 'acme' })
+    await shutdown()`
+  await rm(join(consumer, '.tokentally'), { recursive: true, force: true })
+  await runInConsumer('spend.js', text)
+  const { stdout } = await run(
+    process.execPath,
+    ['node_modules/tokentally/bin/tokentally.js', 'cost', '--by', 'customer', '--format', 'csv'],
+    { cwd: consumer, env: { PATH: process.env['PATH'] } },
+  )
+  expect(stdout.split('\r\n')[1]).toBe('acme,1,1200,300,0.00036,0')
 })
 
 test('the published tokenizer counts in its worker', async () => {

@@ -9,6 +9,7 @@ import {
   startForRequests,
 } from '@tokentally/meter'
 import type { NextFunction, Request, RequestHandler, Response } from 'express'
+import { routePattern } from './route-pattern.ts'
 
 export { attribute, cost, flush, meter, RequestTally, record, shutdown } from '@tokentally/meter'
 
@@ -27,15 +28,21 @@ declare global {
 /**
  * Express middleware: every LLM call made while a request is handled is metered, whichever SDK made it, and
  * attributed by the resolvers. They run when the request makes its first call, and not without one; one that
- * throws is reported and its dimension left out.
+ * throws is reported and its dimension left out. Without `feature`, the feature is the pattern of the route.
  *
  * @throws TypeError for a wrong option, when the middleware is made
- * @example app.use(tokenTally({ customer: (req) => req.get('x-customer-id'), feature: (req) => req.path }))
+ * @example app.use(tokenTally({ customer: (req) => req.get('x-customer-id') }))
  */
 export function tokenTally(options: TokenTallyOptions = {}): RequestHandler {
   const { settings } = startForRequests(options)
+  const isFeatureGiven = options.feature !== undefined
+  const byRoute: DimensionResolvers<Request> = { feature: routePattern }
   return function tokenTally(req: Request, _res: Response, next: NextFunction): void {
-    const context = new CallContext(currentContext(), () => resolveDimensions(options, req, settings.onError))
+    const context = new CallContext(
+      currentContext(),
+      () => resolveDimensions(options, req, settings.onError),
+      isFeatureGiven ? undefined : () => resolveDimensions(byRoute, req, settings.onError),
+    )
     req.tokenTally = new RequestTally(context)
     runInContext(context, next)
   }

@@ -9,6 +9,7 @@ import {
   startForRequests,
 } from '@tokentally/meter'
 import type { Context, Middleware, Next } from 'koa'
+import { routePattern } from './route-pattern.ts'
 
 export { attribute, cost, flush, meter, RequestTally, record, shutdown } from '@tokentally/meter'
 
@@ -25,15 +26,21 @@ declare module 'koa' {
 /**
  * Koa middleware: every LLM call made while a request is handled is metered, whichever SDK made it, and
  * attributed by the resolvers. They run when the request makes its first call, and not without one; one that
- * throws is reported and its dimension left out.
+ * throws is reported and its dimension left out. Without `feature`, the feature is the pattern of the route.
  *
  * @throws TypeError for a wrong option, when the middleware is made
- * @example app.use(tokenTally({ customer: (ctx) => ctx.get('x-customer-id'), feature: (ctx) => ctx.path }))
+ * @example app.use(tokenTally({ customer: (ctx) => ctx.get('x-customer-id') }))
  */
 export function tokenTally(options: TokenTallyOptions = {}): Middleware {
   const { settings } = startForRequests(options)
+  const isFeatureGiven = options.feature !== undefined
+  const byRoute: DimensionResolvers<Context> = { feature: routePattern }
   return function tokenTally(ctx: Context, next: Next): Promise<unknown> {
-    const context = new CallContext(currentContext(), () => resolveDimensions(options, ctx, settings.onError))
+    const context = new CallContext(
+      currentContext(),
+      () => resolveDimensions(options, ctx, settings.onError),
+      isFeatureGiven ? undefined : () => resolveDimensions(byRoute, ctx, settings.onError),
+    )
     ctx['tokenTally'] = new RequestTally(context)
     return runInContext(context, next)
   }

@@ -15,22 +15,30 @@ export interface UsageSoFar {
 export class CallContext {
   readonly #parent: CallContext | undefined
   readonly #resolve: () => Dimensions
+  readonly #late: (() => Dimensions) | undefined
   #resolved: Dimensions | undefined
   #added: Dimensions | undefined
   #calls = 0
   #inputTokens = 0
   #outputTokens = 0
 
-  /** @param resolve called when the first LLM call is made in here, and never without one */
-  constructor(parent: CallContext | undefined, resolve: () => Dimensions) {
+  /**
+   * @param resolve called when the first LLM call is made in here, and never without one
+   * @param late called for every call: what may become known only while the work goes on, such as the route;
+   *   what `resolve` says goes before it
+   */
+  constructor(parent: CallContext | undefined, resolve: () => Dimensions, late?: () => Dimensions) {
     this.#parent = parent
     this.#resolve = resolve
+    this.#late = late
   }
 
   /** The dimensions now: those of the surroundings, then our own, then what was added later. */
   get dimensions(): Dimensions {
     this.#resolved ??= this.#resolve()
-    return merge(merge(this.#parent?.dimensions ?? {}, this.#resolved), this.#added ?? {})
+    const outer = this.#parent?.dimensions ?? {}
+    const around = this.#late === undefined ? outer : merge(outer, this.#late())
+    return merge(merge(around, this.#resolved), this.#added ?? {})
   }
 
   /** Adds dimensions; they hold for every call that is not finished yet. */

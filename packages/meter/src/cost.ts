@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import type { CostSummary, LocalLedger } from './local/local-ledger.ts'
+import { type CostSummary, type CostSums, dearestFirst, PARTS_MAX, regroup } from './local/cost-summary.ts'
+import type { LocalLedger } from './local/local-ledger.ts'
 
 /** What calls cost, at list price, over a range of time that ends now or between two instants. */
 export interface CostSource {
@@ -21,7 +22,7 @@ export function createLocalCost(ledger: LocalLedger, now: () => number): CostSou
   return costSource((startMs, endMs, provider) => ledger.cost(startMs, endMs, provider), now)
 }
 
-/** From the service's report; the key needs the scope `read`. */
+/** From the service's reports, four for each answer; the key needs the scope `read`. */
 export function createServiceCost(service: {
   readonly url: string
   readonly apiKey: string
@@ -29,24 +30,40 @@ export function createServiceCost(service: {
   readonly now: () => number
 }): CostSource {
   return costSource(async (startMs, endMs, provider) => {
-    const query = new URLSearchParams({
-      start: new Date(startMs).toISOString(),
-      end: new Date(endMs).toISOString(),
-      group_by: 'provider,model',
-      ...(provider !== undefined && { provider }),
-    })
-    const response = await service.fetch(`${service.url}/api/v1/costs/aggregate?${query}`, {
-      headers: { authorization: `Bearer ${service.apiKey}` },
-    })
-    if (!response.ok) throw new Error(`the cost report answered ${response.status}: ${await response.text()}`)
-    const report = reportSchema.parse(await response.json())
+    const report = async (groupBy: string): Promise<Report> => {
+      const query = new URLSearchParams({
+        start: new Date(startMs).toISOString(),
+        end: new Date(endMs).toISOString(),
+        group_by: groupBy,
+        ...(provider !== undefined && { provider }),
+      })
+      const response = await service.fetch(`${service.url}/api/v1/costs/aggregate?${query}`, {
+        headers: { authorization: `Bearer ${service.apiKey}` },
+      })
+      if (!response.ok)
+        throw new Error(`the cost report answered ${response.status}: ${await response.text()}`)
+      return reportSchema.parse(await response.json())
+    }
+    const [models, conversations, customers, features] = await Promise.all([
+      report('provider,model'),
+      report('conversation'),
+      report('customer'),
+      report('feature'),
+    ])
+    const byModel = models.groups.map((group) => ({
+      provider: group.provider ?? '',
+      model: group.model ?? null,
+      ...sumsOf(group),
+    }))
+    const dearest = <Part extends object>({ groups }: Report, partOf: (group: ReportGroup) => Part) =>
+      dearestFirst(groups.map((group) => ({ ...partOf(group), ...sumsOf(group) }))).slice(0, PARTS_MAX)
     return {
-      ...summaryOf(report.totals),
-      byModel: report.groups.map((group) => ({
-        provider: group.provider,
-        model: group.model,
-        ...summaryOf(group),
-      })),
+      ...sumsOf(models.totals),
+      byProvider: regroup(byModel, (group) => ({ provider: group.provider })),
+      byModel: dearestFirst(byModel),
+      byExecution: dearest(conversations, (group) => ({ execution: group.conversation ?? null })),
+      byCustomer: dearest(customers, (group) => ({ customer: group.customer ?? null })),
+      byFeature: dearest(features, (group) => ({ feature: group.feature ?? null })),
     }
   }, service.now)
 }
@@ -58,12 +75,20 @@ const sums = {
   list_cost: z.string(),
   unpriced_requests: z.number(),
 }
-const reportSchema = z.object({
-  groups: z.array(z.object({ provider: z.string(), model: z.string().nullable(), ...sums })),
-  totals: z.object(sums),
+const key = z.string().nullable().optional()
+const groupSchema = z.object({
+  provider: key,
+  model: key,
+  conversation: key,
+  customer: key,
+  feature: key,
+  ...sums,
 })
+const reportSchema = z.object({ groups: z.array(groupSchema), totals: z.object(sums) })
+type Report = z.infer<typeof reportSchema>
+type ReportGroup = z.infer<typeof groupSchema>
 
-function summaryOf(report: z.infer<typeof reportSchema>['totals']) {
+function sumsOf(report: Report['totals']): CostSums {
   return {
     requests: report.requests,
     inputTokens: report.input_tokens,

@@ -13,7 +13,15 @@ import { runningMeter, tap, tapOwnAwsClient, tapOwnDispatcher, tapUndici } from 
 export type { Dimensions, UsageEventJson } from '@tokentally/core'
 export { CallContext, currentContext, type UsageSoFar } from './context.ts'
 export type { CostSource } from './cost.ts'
-export type { CostSummary, ModelCost } from './local/local-ledger.ts'
+export type {
+  CostSummary,
+  CostSums,
+  CustomerCost,
+  ExecutionCost,
+  FeatureCost,
+  ModelCost,
+  ProviderCost,
+} from './local/cost-summary.ts'
 export type { Meter } from './meter.ts'
 export {
   cleanDimensions,

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { join } from 'node:path'
 import { type Dimensions, dimensionsToJson, parseUsageEvent, type UsageEventJson } from '@tokentally/core'
 import { createTokenCounter } from '@tokentally/providers'
 import { currentContext } from './context.ts'
 import { type CostSource, createLocalCost, createServiceCost } from './cost.ts'
 import { Delivery } from './deliver/delivery.ts'
 import type { EventSink } from './event-sink.ts'
-import { hostMetadata } from './host.ts'
+import { detectHost } from './host/host.ts'
+import { localFilePath } from './local/local-file.ts'
 import { LocalLedger } from './local/local-ledger.ts'
 import type { Settings } from './options.ts'
 import { Spool } from './spool/spool.ts'
@@ -41,7 +41,7 @@ export function createMeter(
   processDimensions: () => Dimensions,
 ): Meter {
   const { onError, url, apiKey } = settings
-  const environment = process.env
+  const host = detectHost(process.env, settings.detectHost)
   const now = () => Date.now()
   let sink: EventSink
   let cost: CostSource
@@ -49,7 +49,7 @@ export function createMeter(
   let close: () => Promise<void>
 
   if (url === undefined) {
-    const local = new LocalLedger(join(settings.spoolDirectory, '..', 'usage.sqlite'), onError)
+    const local = new LocalLedger(localFilePath(settings.spoolDirectory), onError, () => performance.now())
     sink = local
     cost = createLocalCost(local, now)
     flush = async () => local.settle()
@@ -95,7 +95,10 @@ export function createMeter(
       elapsed: () => performance.now(),
       onError,
       promptHashKey: settings.promptHashKey,
-      host: hostMetadata(environment),
+      // Read for each event: more is known later.
+      get host() {
+        return host.current
+      },
       defaults,
       endpoints: settings.endpoints,
       injectStreamUsage: settings.injectStreamUsage,
@@ -123,6 +126,7 @@ export function createMeter(
     flush: (timeoutMs = FLUSH_TIMEOUT_MS) => flush(timeoutMs),
     shutdown() {
       isShutDown ??= (async () => {
+        host.stop()
         await close()
         await tokenCounter.close()
       })()

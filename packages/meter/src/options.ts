@@ -42,6 +42,11 @@ export interface MeterOptions {
   readonly finishLeftStreams?: LeftStreamLimits | false
   /** With it, events carry a keyed hash of the prompt (`TOKENTALLY_PROMPT_HASH_KEY`). Text is never sent. */
   readonly promptHashKey?: string
+  /**
+   * Ask the cloud's metadata service, in the background, where the process runs (`TOKENTALLY_DETECT_HOST`).
+   * Default true; nothing is asked on a machine that shows no sign of a cloud.
+   */
+  readonly detectHost?: boolean
   /** Told of everything that goes wrong in the meter. Default: a line on standard error, once per message. */
   readonly onError?: (error: unknown) => void
 }
@@ -57,6 +62,7 @@ export interface Settings {
   readonly finishLeftStreams: LeftStreamLimits | false
   readonly promptHashKey: string | undefined
   readonly environment: string | undefined
+  readonly detectHost: boolean
   readonly onError: (error: unknown) => void
 }
 
@@ -73,6 +79,7 @@ const METER_OPTIONS: ReadonlySet<string> = new Set([
   'injectStreamUsage',
   'finishLeftStreams',
   'promptHashKey',
+  'detectHost',
   'onError',
 ])
 
@@ -125,6 +132,7 @@ export function readOptions(
       (environment['TOKENTALLY_FINISH_LEFT_STREAMS'] === 'false' ? false : DEFAULT_LEFT_STREAMS),
     promptHashKey: options.promptHashKey ?? environment['TOKENTALLY_PROMPT_HASH_KEY'],
     environment: environment['TOKENTALLY_ENVIRONMENT'],
+    detectHost: options.detectHost ?? environment['TOKENTALLY_DETECT_HOST'] !== 'false',
     onError: options.onError === undefined ? reportOnce() : reportSafely(options.onError),
   }
 }

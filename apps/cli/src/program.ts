@@ -1,0 +1,143 @@
+import { TS_MIN_MS } from '@tokentally/core'
+import { COST_DIMENSIONS, LocalFileError, localFilePath } from '@tokentally/meter/local'
+import { Command, CommanderError, Option } from 'commander'
+import { COST_FORMATS, type CostFormat, printCosts } from './cost-command.ts'
+import { EXPORT_FORMATS, type ExportFormat, exportEvents } from './export-command.ts'
+import { openLocalSource } from './local-source.ts'
+import { LENGTHS, monthBefore, type RangeFlags, readRange } from './range.ts'
+import { openServiceSource, ServiceError } from './service-source.ts'
+import { type Terminal, WrongUsage } from './terminal.ts'
+import type { CostQuery, UsageSource } from './usage-source.ts'
+
+/** Done, also when there was nothing to show. */
+const DONE = 0
+/** The usage could not be read, or the output not written. */
+const FAILED = 1
+/** The command line is wrong. */
+const MISUSED = 2
+
+const DEFAULT_SPOOL = '.tokentally/spool'
+
+interface SourceFlags extends RangeFlags {
+  readonly provider?: string
+  readonly customer?: string
+  readonly file?: string
+  readonly url?: string
+  readonly apiKey?: string
+}
+
+interface CostFlags extends SourceFlags {
+  readonly by: CostQuery['by']
+  readonly format: CostFormat
+}
+
+interface ExportFlags extends SourceFlags {
+  readonly format: ExportFormat
+  readonly output?: string
+}
+
+/**
+ * Runs `tokentally ARGUMENTS`. Reports go to standard output, everything else to standard error.
+ *
+ * @returns the exit code: 0 done, 1 failed, 2 wrong usage
+ */
+export async function runCommandLine(arguments_: readonly string[], terminal: Terminal): Promise<number> {
+  try {
+    await program(terminal).parseAsync(arguments_, { from: 'user' })
+    return DONE
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? DONE : MISUSED
+    terminal.stderr.write(`tokentally: ${error instanceof Error ? error.message : String(error)}\n`)
+    if (error instanceof WrongUsage) return MISUSED
+    if (error instanceof LocalFileError || error instanceof ServiceError || isSystemError(error))
+      return FAILED
+    // A fault of ours: where it happened helps whoever mends it.
+    if (error instanceof Error && error.stack !== undefined) terminal.stderr.write(`${error.stack}\n`)
+    return FAILED
+  }
+}
+
+function program(terminal: Terminal): Command {
+  const root = new Command('tokentally')
+    .description('What LLM calls cost: of a metered app in local mode, or of a TokenTally service.')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.stdout.write(text),
+      writeErr: (text) => terminal.stderr.write(text),
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    })
+    .showHelpAfterError('(--help shows what can be asked)')
+
+  const cost = root
+    .command('cost')
+    .description('cost at list price, in groups; the last 30 days unless a range is given')
+    .addOption(new Option('--last <length>', 'up to now').choices(LENGTHS))
+    .addOption(new Option('--by <dimension>', 'what to group by').choices(COST_DIMENSIONS).default('model'))
+    .addOption(new Option('--format <format>', 'how to print').choices(COST_FORMATS).default('table'))
+    .action((flags: CostFlags) => {
+      const range = readRange(flags, terminal.now(), monthBefore)
+      const { by, format, timeZone, provider, customer } = flags
+      return withSource(flags, terminal, (source) =>
+        printCosts(source, { ...range, provider, customer, by, timeZone, format }, terminal),
+      )
+    })
+  const exporting = root
+    .command('export')
+    .description('the events themselves, one a line; all of them unless a range is given')
+    .addOption(new Option('--last <length>', 'up to now').choices(LENGTHS))
+    .addOption(new Option('--format <format>', 'how to write').choices(EXPORT_FORMATS).default('csv'))
+    .option('--output <file>', 'where to write; standard output by default')
+    .action((flags: ExportFlags) => {
+      const range = readRange(flags, terminal.now(), () => TS_MIN_MS)
+      const { format, output, provider, customer } = flags
+      return withSource(flags, terminal, (source) =>
+        exportEvents(source, { ...range, provider, customer, format, output }, terminal),
+      )
+    })
+  for (const command of [cost, exporting]) {
+    command
+      .option('--from <time>', 'a date or an instant, included')
+      .option('--to <time>', 'a date or an instant, excluded')
+      .option('--time-zone <zone>', 'IANA name: where days begin', 'UTC')
+      .option('--provider <provider>', 'of this provider alone')
+      .option('--customer <customer>', 'of this customer alone')
+      .option('--file <path>', 'file of local mode; beside TOKENTALLY_SPOOL by default')
+      .option('--url <url>', 'a service (TOKENTALLY_URL)')
+      .option('--api-key <key>', 'of the service, scope read (TOKENTALLY_API_KEY)')
+  }
+  return root
+}
+
+async function withSource(
+  flags: SourceFlags,
+  terminal: Terminal,
+  work: (source: UsageSource) => Promise<void>,
+): Promise<void> {
+  const source = openSource(flags, terminal)
+  try {
+    await work(source)
+  } finally {
+    source.close()
+  }
+}
+
+/** A flag wins over the environment: `--file` reads a file although `TOKENTALLY_URL` is set. */
+function openSource({ file, url, apiKey }: SourceFlags, { environment, fetch }: Terminal): UsageSource {
+  if (file !== undefined && url !== undefined) throw new WrongUsage('--file and --url exclude each other')
+  const service = file === undefined ? (url ?? environment['TOKENTALLY_URL']) : undefined
+  if (service) {
+    if (!URL.canParse(service)) {
+      throw new WrongUsage(`the URL "${service}" is none; write it as http://127.0.0.1:4000`)
+    }
+    const key = apiKey ?? environment['TOKENTALLY_API_KEY']
+    if (!key) throw new WrongUsage('a service needs --api-key (or TOKENTALLY_API_KEY) with the scope read')
+    return openServiceSource({ url: service, apiKey: key, fetch })
+  }
+  return openLocalSource(file ?? localFilePath(environment['TOKENTALLY_SPOOL'] || DEFAULT_SPOOL))
+}
+
+/** The disk is full, the directory is missing. */
+function isSystemError(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error
+}
