@@ -21,12 +21,15 @@ export interface FakeBedrock {
   readonly ports: { readonly http: number; readonly http2: number }
   /** Answers to come, the last one again and again. */
   answers: BedrockAnswer[]
+  /** Bytes of answer bodies that were handed to the network so far. */
+  readonly bytesWritten: () => number
   close(): Promise<void>
 }
 
 /** Bedrock's runtime over HTTP/1.1 and, as its SDK prefers, HTTP/2. */
 export async function startFakeBedrock(): Promise<FakeBedrock> {
   const fake = { answers: [] as BedrockAnswer[] }
+  let bytesWritten = 0
   const handle = (
     request: IncomingMessage | Http2ServerRequest,
     response: ServerResponse | Http2ServerResponse,
@@ -36,7 +39,10 @@ export async function startFakeBedrock(): Promise<FakeBedrock> {
     request.resume()
     request.on(
       'end',
-      () => void respond(response, fake.answers.length > 1 ? fake.answers.shift() : fake.answers[0]),
+      () =>
+        void respond(response, fake.answers.length > 1 ? fake.answers.shift() : fake.answers[0], (bytes) => {
+          bytesWritten += bytes
+        }),
     )
   }
   const http = createHttpServer(handle)
@@ -52,6 +58,7 @@ export async function startFakeBedrock(): Promise<FakeBedrock> {
   )
   return Object.assign(fake, {
     ports: { http: portOf(http.address()), http2: portOf(http2.address()) },
+    bytesWritten: () => bytesWritten,
     close: async () => {
       http.closeAllConnections()
       for (const session of sessions) session.destroy()
@@ -66,6 +73,7 @@ const INTERNAL_ERROR = 2
 async function respond(
   response: ServerResponse | Http2ServerResponse,
   answer: BedrockAnswer | undefined,
+  onWritten: (bytes: number) => void,
 ): Promise<void> {
   response.statusCode = answer?.status ?? 500
   for (const [name, value] of Object.entries({ 'x-amzn-requestid': 'request-1', ...answer?.headers })) {
@@ -76,6 +84,7 @@ async function respond(
       if (response instanceof ServerResponse) response.write(chunk, () => resolve())
       else response.write(chunk, () => resolve())
     })
+    onWritten(chunk.length)
     await new Promise((resolve) => setImmediate(resolve))
   }
   if (answer?.isDropped !== true) response.end()

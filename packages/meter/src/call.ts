@@ -24,6 +24,18 @@ export interface CallDependencies {
   readonly defaults: () => Dimensions
 }
 
+const estimates = new Set<Promise<void>>()
+
+function underWay(estimate: Promise<void>): void {
+  const remembered = estimate.finally(() => estimates.delete(remembered))
+  estimates.add(remembered)
+}
+
+/** Resolves when every estimate that is under way has made its event. */
+export async function estimatesMade(): Promise<void> {
+  while (estimates.size > 0) await Promise.allSettled(estimates)
+}
+
 /** How the body of an answer ended. */
 export type CallEnd = 'complete' | 'dropped' | 'abandoned'
 
@@ -110,7 +122,7 @@ export class MeteredCall {
       else this.#finish('aborted', usage, { reason: ENDED_EARLY[how] })
     } else {
       this.#isFinished = true
-      this.#estimate(usage, how).catch(this.#dependencies.onError)
+      underWay(this.#estimate(usage, how).catch(this.#dependencies.onError))
     }
   }
 
@@ -121,7 +133,7 @@ export class MeteredCall {
     } else if (usage.errorType !== undefined) {
       this.#finish('error', usage)
     } else {
-      this.#estimate(usage, 'complete', outputText).catch(this.#dependencies.onError)
+      underWay(this.#estimate(usage, 'complete', outputText).catch(this.#dependencies.onError))
     }
   }
 

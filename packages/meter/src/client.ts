@@ -10,7 +10,7 @@ const meteredClients = new WeakSet<object>()
 
 /**
  * Meters a client that was built before the tap was there, by replacing the `fetch` that it copied; a client of
- * the AWS SDK, which no other tap sees, by its middleware; or a dispatcher of undici.
+ * the AWS SDK, for what its transport does not tell, by its middleware; or a dispatcher of undici.
  *
  * @returns the same client
  * @throws TypeError when the client is neither of them and has no `fetch` of its own to replace

@@ -1,9 +1,14 @@
 import type { Dimensions } from '@tokentally/core'
+import { estimatesMade } from './call.ts'
 import { createMeter, type Meter } from './meter.ts'
 import { type DimensionResolvers, type MeterOptions, readOptions, resolveDimensions } from './options.ts'
 import { type AwsClient, tapAwsClient } from './tap/aws-sdk.ts'
 import { type Dispatcher, tapDispatcher, tapGlobalDispatchers } from './tap/dispatcher.ts'
+import { abandonLeft } from './tap/exchange.ts'
 import { tapFetch } from './tap/fetch.ts'
+import { IDLE_AT_FLUSH_MS, idleBodies } from './tap/idle-bodies.ts'
+import { tapNodeHttp } from './tap/node-http.ts'
+import { tapNodeHttp2 } from './tap/node-http2.ts'
 import { watchUnmetered } from './tap/unmetered.ts'
 
 /**
@@ -77,17 +82,31 @@ function startWith(
   const meter = createMeter(settings, untappedFetch, () => defaults(settings.onError))
   // Node loads its undici, and with it the global dispatcher, when one of its names is first used.
   if (typeof globalThis.Headers === 'function') tapUndici()
-  const unwatch = watchUnmetered(settings.onError, tapUndici)
+  const dependenciesOf = () => running?.tap
+  const untap = [
+    tapNodeHttp(dependenciesOf),
+    tapNodeHttp2(dependenciesOf),
+    watchUnmetered(settings.onError, tapUndici),
+  ]
   const deliverBeforeExit = () => {
     void meter.flush().catch(settings.onError)
   }
   process.once('beforeExit', deliverBeforeExit)
   running = {
     ...meter,
+    async flush(timeoutMs) {
+      idleBodies.settle(IDLE_AT_FLUSH_MS)
+      await estimatesMade()
+      return meter.flush(timeoutMs)
+    },
     async shutdown() {
       process.off('beforeExit', deliverBeforeExit)
-      unwatch()
+      for (const stop of untap) stop()
       running = undefined
+      // What was not read to its end is counted with what came: later there is nobody to tell.
+      idleBodies.settle(0)
+      abandonLeft()
+      await estimatesMade()
       await meter.shutdown()
     },
   }

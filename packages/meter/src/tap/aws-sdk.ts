@@ -2,13 +2,23 @@ import { Readable } from 'node:stream'
 import { type EndpointMapping, mayBeCall, type RecognizedCall, recognize } from '@tokentally/providers'
 import { Exchange } from './exchange.ts'
 import { readThrough } from './fetch.ts'
+import { setOwn } from './own-method.ts'
+import { requestKey } from './request-key.ts'
 import { forgotten, guarded, insideTap, recognizeOnce, type TapDependencies, type Watched } from './tap.ts'
+import { leaveOpen, onLeftOpen } from './watched-body.ts'
 
 /**
- * Metering of the AWS SDK for JavaScript v3, which sends Bedrock's calls over `node:http2` and so past every tap
- * of `fetch`. Its clients pass each attempt through a stack of middleware (`@smithy/types` 4, `middleware.ts`); the
- * tap is the last before the transport, where requests are signed and answers not yet read. The types here are of
- * that shape, so that the SDK itself is not needed.
+ * Explicit metering of the AWS SDK for JavaScript v3, for what the taps of `node:http`, `node:http2` and `fetch`
+ * cannot know: that a client of Bedrock speaks to an address which is not AWS's, and that a stream is left.
+ *
+ * Its clients pass each attempt through a stack of middleware (`@smithy/types` 4, `middleware.ts`). One of ours is
+ * the last before the transport (step `deserialize`), where requests are signed and answers not yet read; where the
+ * transport is tapped itself, that tap watches the answer. Another one (step `initialize`) sees what the
+ * application gets. The SDK neither reads on nor closes a stream that is left by `break` or `return`, and whoever
+ * loops over it again goes on where it stopped: so it is not closed here either, but read ahead into the answer's
+ * own buffer.
+ *
+ * The types here are of the SDK's shape, so that the SDK itself is not needed.
  */
 
 /** A client of the AWS SDK, as far as it is needed. */
@@ -18,10 +28,13 @@ export interface AwsClient {
   }
 }
 
-/** Where a middleware stands: `deserialize` is the step of each attempt's answer, `low` the place next to the transport. */
+/**
+ * Where a middleware stands: `deserialize` is the step of each attempt's answer, `low` the place next to the
+ * transport; `initialize` is the step of the whole command, `high` the place next to the application.
+ */
 export interface AwsMiddlewareOptions {
-  readonly step: 'deserialize'
-  readonly priority: 'low'
+  readonly step: 'deserialize' | 'initialize'
+  readonly priority: 'low' | 'high'
   readonly name: string
   /** Replace a middleware of that name instead of failing. */
   readonly override: boolean
@@ -32,9 +45,10 @@ export interface AwsArguments {
   readonly request: unknown
 }
 
-/** What it answers: the answer as it comes in, an `HttpResponse`. */
+/** What it answers: the answer as it comes in, an `HttpResponse`, and what the application gets of it. */
 export interface AwsOutcome {
   readonly response: unknown
+  readonly output?: unknown
 }
 
 export type AwsHandler = (args: AwsArguments) => Promise<AwsOutcome>
@@ -54,18 +68,65 @@ export function tapAwsClient(
   { middlewareStack }: AwsClient,
   dependenciesOf: () => TapDependencies | undefined,
 ): void {
-  const middleware: AwsMiddleware = (next, context) => (args) => {
+  /** The body of a command's last answer, by the command's context. */
+  const bodies = new WeakMap<object, object>()
+  const attempt: AwsMiddleware = (next, context) => async (args) => {
     const dependencies = dependenciesOf()
     if (dependencies === undefined || insideTap.getStore() !== undefined) return next(args)
     const exchange = guarded(dependencies, () => exchangeOf(args.request, context, dependencies))
-    return exchange === undefined ? next(args) : send(next, args, exchange, dependencies)
+    if (exchange === undefined) return next(args)
+    const outcome = await send(next, args, exchange, dependencies)
+    const body = fieldOf(outcome.response, 'body')
+    if (isObject(context) && isObject(body)) bodies.set(context, body)
+    return outcome
   }
-  middlewareStack.add(middleware, {
+  const command: AwsMiddleware = (next, context) => async (args) => {
+    const outcome = await next(args)
+    const body = isObject(context) ? bodies.get(context) : undefined
+    if (body !== undefined) noticeLeaving(outcome.output, body)
+    return outcome
+  }
+  middlewareStack.add(attempt, {
     step: 'deserialize',
     priority: 'low',
     name: 'tokenTallyMeter',
     override: true,
   })
+  middlewareStack.add(command, {
+    step: 'initialize',
+    priority: 'high',
+    name: 'tokenTallyMeterOfStreams',
+    override: true,
+  })
+}
+
+/** Streams of events are members of the output that can be looped over: `stream` of Converse, `body` of InvokeModel. */
+function noticeLeaving(output: unknown, body: object): void {
+  for (const name of ['stream', 'body']) {
+    const stream = fieldOf(output, name)
+    if (!isObject(stream) || stream === body) continue
+    const iterate: unknown = Reflect.get(stream, Symbol.asyncIterator)
+    if (typeof iterate !== 'function') continue
+    Object.defineProperty(stream, Symbol.asyncIterator, {
+      configurable: true,
+      enumerable: false,
+      writable: true,
+      value: () => {
+        const iterator: unknown = Reflect.apply(iterate, stream, [])
+        if (isObject(iterator)) {
+          for (const leaving of ['return', 'throw']) {
+            const original: unknown = Reflect.get(iterator, leaving)
+            if (typeof original !== 'function') continue
+            setOwn(iterator, leaving, (...args) => {
+              leaveOpen(body)
+              return Reflect.apply(original, iterator, args)
+            })
+          }
+        }
+        return iterator
+      },
+    })
+  }
 }
 
 function exchangeOf(request: unknown, context: unknown, dependencies: TapDependencies): Exchange | undefined {
@@ -75,14 +136,7 @@ function exchangeOf(request: unknown, context: unknown, dependencies: TapDepende
   const call = recognizeOnce(url, method, dependencies) ?? recognizeOwn(url, method, context)
   if (call === undefined) return undefined
   const headers = fieldOf(request, 'headers')
-  // The same for all attempts of a call, which are numbered from 1.
-  const invocation = textField(headers, 'amz-sdk-invocation-id') ?? ''
-  const attempt = /attempt=(\d+)/.exec(textField(headers, 'amz-sdk-request') ?? '')?.[1]
-  const key = {
-    url: `${url}#${invocation}`,
-    body: bodyText(fieldOf(request, 'body')),
-    retryCount: attempt === undefined ? null : String(Number(attempt) - 1),
-  }
+  const key = requestKey(url, bodyText(fieldOf(request, 'body')), (name) => headerOf(headers, name))
   return new Exchange(key, call, dependencies, false)
 }
 
@@ -140,8 +194,9 @@ function watch(response: unknown, exchange: Exchange): void {
 }
 
 /**
- * The same bytes at the same pace: a chunk is read from the transport for each that is asked for, never ahead.
- * When the application leaves, what is left is read in the background as far as the limits allow.
+ * For a transport that is not Node's own. The same bytes at the same pace: a chunk is read from the transport for
+ * each that is asked for, never ahead. When the application closes the body, what is left is read in the
+ * background, when it merely leaves it, ahead, both as far as the limits allow.
  */
 function watchedReadable(source: Readable, exchange: Exchange): Readable {
   const chunks: AsyncIterator<unknown> = source.iterator({ destroyOnReturn: false })
@@ -190,6 +245,17 @@ function watchedReadable(source: Readable, exchange: Exchange): Readable {
     },
   })
   forgotten.register(body, leave)
+  onLeftOpen(body, () => {
+    let isAhead = true
+    const stop = () => {
+      isAhead = false
+    }
+    if (isOver || !exchange.readAhead({ abort: stop, resume: () => undefined })) return
+    const readOn = async () => {
+      while (isAhead && !isOver) await pull(body)
+    }
+    readOn().catch((error: unknown) => body.destroy(error instanceof Error ? error : undefined))
+  })
   return body
 }
 
@@ -238,6 +304,10 @@ function headerOf(headers: unknown, name: string): string | null {
 function textField(value: unknown, name: string): string | undefined {
   const field = fieldOf(value, name)
   return typeof field === 'string' ? field : undefined
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
 }
 
 function fieldOf(value: unknown, name: string): unknown {

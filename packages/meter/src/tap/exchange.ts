@@ -19,6 +19,14 @@ export interface Upstream {
   resume(): void
 }
 
+/** Exchanges whose answers are read on, or ahead, though nobody asks for them. */
+const leftExchanges = new Set<Exchange>()
+
+/** Cuts what is read on in the background, and counts it as far as it came: the process is about to end. */
+export function abandonLeft(): void {
+  for (const exchange of leftExchanges) exchange.abandon()
+}
+
 /**
  * One HTTP exchange of an LLM call, as its transport sees it: head, pieces of the body, end. It decides what
  * the application may see, and what becomes of an answer that the application leaves.
@@ -32,7 +40,12 @@ export class Exchange {
   #decoder: ReturnType<typeof createGunzip> | undefined
   #status = 0
   #isLeft = false
+  /** Left without being closed: the application may come back, and then gets every byte. */
+  #isKept = false
   #isOver = false
+  #isEnded = false
+  /** The body is not what its encoding says. */
+  #isBroken = false
   #bytesAfterLeaving = 0
   #timer: NodeJS.Timeout | undefined
   #upstream: Upstream | undefined
@@ -78,13 +91,13 @@ export class Exchange {
       const { finishLeftStreams } = this.#dependencies
       if (finishLeftStreams === false || this.#bytesAfterLeaving > finishLeftStreams.bytesMax) {
         this.#abandon()
-        return undefined
+        if (!this.#isKept) return undefined
       }
     }
     if (this.#isRedirect()) return chunk
     try {
       if (this.#decoder !== undefined) {
-        this.#decoder.write(Buffer.from(chunk))
+        if (!this.#isOver && !this.#isBroken) this.#decoder.write(Buffer.from(chunk))
         return chunk
       }
       const visible = this.#metered.push(chunk)
@@ -97,7 +110,8 @@ export class Exchange {
 
   /** The body has come to its end. @returns bytes that were held back from the application */
   complete(): Uint8Array | undefined {
-    if (this.#isOver || (this.#isFollowed && this.#isRedirect())) return undefined
+    if (this.#isFollowed && this.#isRedirect()) return undefined
+    // Also what was counted before its end may have bytes to give back: the application may still read it.
     const rest = this.#decoder === undefined ? this.#endOfBody() : undefined
     this.#over('complete')
     return rest !== undefined && rest.length > 0 ? rest : undefined
@@ -109,19 +123,24 @@ export class Exchange {
     if (this.#isRedirect()) this.complete()
   }
 
-  /** The transport failed, before the answer's head or in the middle of its body. */
-  fail(): void {
-    if (this.#isOver) return
+  /**
+   * The transport failed, before the answer's head or in the middle of its body.
+   *
+   * @returns bytes that were held back from the application
+   */
+  fail(): Uint8Array | undefined {
+    if (this.#isOver) return undefined
     if (this.#status === 0) {
       this.#isOver = true
       guarded(this.#dependencies, () => {
         this.#fail()
         this.#metered.fail()
       })
-      return
+      return undefined
     }
-    if (this.#decoder === undefined) this.#endOfBody()
+    const rest = this.#decoder === undefined ? this.#endOfBody() : undefined
     this.#over('dropped')
+    return rest !== undefined && rest.length > 0 ? rest : undefined
   }
 
   /**
@@ -131,7 +150,11 @@ export class Exchange {
    * @returns false when there is nothing to read on for: the caller ends the transport as it would without us
    */
   leave(upstream: Upstream): boolean {
-    if (this.#isLeft) return true
+    if (this.#isLeft) {
+      this.#upstream = upstream
+      this.#isKept = false
+      return !this.#isOver
+    }
     const { finishLeftStreams } = this.#dependencies
     const isAnswered = this.#status >= 200 && this.#status < 300
     if (this.#isOver || !isAnswered || finishLeftStreams === false) {
@@ -139,10 +162,33 @@ export class Exchange {
       return false
     }
     this.#isLeft = true
+    leftExchanges.add(this)
     this.#upstream = upstream
     this.#timer = setTimeout(() => this.#abandon(), finishLeftStreams.timeoutMs)
     this.#timer.unref()
     return true
+  }
+
+  /**
+   * Nobody reads the answer, and nobody has closed it. It is read ahead as one that is left is read on, but stays
+   * the application's: who comes back finds every byte. At a limit, `abort` stops the reading ahead.
+   *
+   * @returns false when there is nothing to read ahead for
+   */
+  readAhead(upstream: Upstream): boolean {
+    if (this.#isLeft || !this.leave(upstream)) return false
+    this.#isKept = true
+    return true
+  }
+
+  /** Counts what came until now. What the application reads from here on is none of our business any more. */
+  abandon(): void {
+    if (this.#status === 0) this.fail()
+    else this.#abandon()
+  }
+
+  get isOver(): boolean {
+    return this.#isOver
   }
 
   #isRedirect(): boolean {
@@ -152,15 +198,21 @@ export class Exchange {
   #decodeAs(encoding: string | null): void {
     this.#decoder = createDecoder(encoding)
     this.#decoder?.on('data', (chunk: Buffer) => guarded(this.#dependencies, () => this.#metered.push(chunk)))
+    this.#decoder?.on('error', () => {
+      this.#isBroken = true
+    })
   }
 
   #endOfBody(): Uint8Array | undefined {
+    if (this.#isEnded) return undefined
+    this.#isEnded = true
     return guarded(this.#dependencies, () => this.#metered.endOfBody())
   }
 
   #over(how: CallEnd): void {
     if (this.#isOver) return
     this.#isOver = true
+    leftExchanges.delete(this)
     clearTimeout(this.#timer)
     const decoder = this.#decoder
     if (decoder === undefined) {
@@ -171,6 +223,10 @@ export class Exchange {
     const end = () => {
       this.#endOfBody()
       guarded(this.#dependencies, () => this.#metered.end(how))
+    }
+    if (this.#isBroken) {
+      end()
+      return
     }
     decoder.once('end', end)
     decoder.once('error', (error) => {

@@ -68,3 +68,6 @@ export function guarded<T>({ onError }: CallDependencies, work: () => T): T | un
 
 /** A left body that nobody else refers to any more is finished when it is collected. */
 export const forgotten = new FinalizationRegistry<() => void>((finish) => finish())
+
+/** Requests of Node's own `http`, and streams of its `http2`, that a tap has seen to. */
+export const meteredRequests = new WeakSet<object>()

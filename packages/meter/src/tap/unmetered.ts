@@ -1,10 +1,11 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { isKnownProviderHost } from '@tokentally/providers'
-import { insideTap } from './tap.ts'
+import { sentHeaders } from './node-http2.ts'
+import { insideTap, meteredRequests } from './tap.ts'
 
 /**
  * Notices calls to LLM providers that nothing metered: clients that copied `fetch` before the tap was there,
- * HTTP libraries that bypass it, and formats without a reader. They are counted by host and warned about
+ * and formats without a reader. The taps of Node's own transports must be there first. They are counted by host and warned about
  * once, with the cure. The channels carry no bodies, so noticing is all they are good for.
  */
 const counts = new Map<string, number>()
@@ -38,15 +39,28 @@ export function watchUnmetered(onUnmetered: (error: Error) => void, onRequest: (
   }
   const onHttp = (message: unknown) => {
     if (insideTap.getStore() !== undefined) return
-    const host = fieldOf(fieldOf(message, 'request'), 'host')
-    if (typeof host === 'string' && isKnownProviderHost(host)) notice(host)
+    const request = fieldOf(message, 'request')
+    const host = fieldOf(request, 'host')
+    if (typeof host === 'string' && isKnownProviderHost(host) && !isMetered(request)) notice(host)
+  }
+  const onHttp2 = (message: unknown) => {
+    if (insideTap.getStore() !== undefined) return
+    const authority = fieldOf(sentHeaders(message), ':authority')
+    const host = typeof authority === 'string' ? authority.replace(/:\d+$/, '') : ''
+    if (isKnownProviderHost(host) && !isMetered(fieldOf(message, 'stream'))) notice(host)
   }
   subscribe('undici:request:create', onUndici)
   subscribe('http.client.request.start', onHttp)
+  subscribe('http2.client.stream.created', onHttp2)
   return () => {
     unsubscribe('undici:request:create', onUndici)
     unsubscribe('http.client.request.start', onHttp)
+    unsubscribe('http2.client.stream.created', onHttp2)
   }
+}
+
+function isMetered(request: unknown): boolean {
+  return typeof request === 'object' && request !== null && meteredRequests.has(request)
 }
 
 function fieldOf(value: unknown, name: string): unknown {
