@@ -1,9 +1,11 @@
 import type { Dimensions } from '@tokentally/core'
 import { createMeter, type Meter } from './meter.ts'
+import { meteredCalls } from './metered-calls.ts'
 import { type DimensionResolvers, type MeterOptions, readOptions, resolveDimensions } from './options.ts'
 import { type AwsClient, tapAwsClient } from './tap/aws-sdk.ts'
 import { type Dispatcher, tapDispatcher, tapGlobalDispatchers } from './tap/dispatcher.ts'
 import { tapFetch } from './tap/fetch.ts'
+import type { TapDependencies } from './tap/tap.ts'
 import { watchUnmetered } from './tap/unmetered.ts'
 
 /**
@@ -13,9 +15,19 @@ import { watchUnmetered } from './tap/unmetered.ts'
 const untappedFetch = globalThis.fetch
 let running: Meter | undefined
 
-/** A `fetch` that is metered from `start` on. */
+const tappedFetches = new WeakSet<typeof fetch>()
+
+/** A `fetch` that is metered from `start` on. Twice is once. */
 export function tap(original: typeof fetch): typeof fetch {
-  return tapFetch(original, () => running?.tap, original === untappedFetch)
+  if (tappedFetches.has(original)) return original
+  const tapped = tapFetch(original, () => running?.tap, original === untappedFetch)
+  tappedFetches.add(tapped)
+  return tapped
+}
+
+/** What adapters meter with; undefined while metering is off. */
+export function runningTap(): TapDependencies | undefined {
+  return running?.tap
 }
 
 globalThis.fetch = tap(untappedFetch)
@@ -79,6 +91,7 @@ function startWith(
   if (typeof globalThis.Headers === 'function') tapUndici()
   const unwatch = watchUnmetered(settings.onError, tapUndici)
   const deliverBeforeExit = () => {
+    meteredCalls.decideNow()
     void meter.flush().catch(settings.onError)
   }
   process.once('beforeExit', deliverBeforeExit)
@@ -87,6 +100,7 @@ function startWith(
     async shutdown() {
       process.off('beforeExit', deliverBeforeExit)
       unwatch()
+      meteredCalls.decideNow()
       running = undefined
       await meter.shutdown()
     },
