@@ -3,8 +3,9 @@ import type { Dimensions, UsageEvent } from '@tokentally/core'
 import type { Operation, ReadUsage, RecognizedCall, TokenCounter, UsageReader } from '@tokentally/providers'
 import { type CallContext, currentContext } from './context.ts'
 import type { EventSink } from './event-sink.ts'
+import { type FinishCall, markScopes, meteredCalls } from './metered-calls.ts'
 import { pendingCalls } from './pending-calls.ts'
-import { type CallSpan, startCallSpan } from './spans.ts'
+import { activeSpanContext, type CallSpan, startCallSpan } from './spans.ts'
 import { uuidV7 } from './uuid-v7.ts'
 
 /** What metering one call needs. */
@@ -36,6 +37,29 @@ export async function estimatesMade(): Promise<void> {
   while (estimates.size > 0) await Promise.allSettled(estimates)
 }
 
+/** What is metered: a recognized request, or a call as an adapter names it. */
+export type CallIdentity = Pick<RecognizedCall, 'provider' | 'operation' | 'region'>
+
+/** The start of a call that becomes a metered one later. */
+export interface CallStart {
+  readonly atMs: number
+  readonly elapsed: number
+  readonly context: CallContext | undefined
+  readonly spanContext: ReturnType<typeof activeSpanContext>
+  firstTokenElapsed: number | undefined
+}
+
+/** Notes that a call starts here and now. */
+export function startOfCall({ now, elapsed }: CallDependencies): CallStart {
+  return {
+    atMs: now(),
+    elapsed: elapsed(),
+    context: currentContext(),
+    spanContext: activeSpanContext(),
+    firstTokenElapsed: undefined,
+  }
+}
+
 /** How the body of an answer ended. */
 export type CallEnd = 'complete' | 'dropped' | 'abandoned'
 
@@ -45,7 +69,7 @@ export type CallEnd = 'complete' | 'dropped' | 'abandoned'
  */
 export class MeteredCall {
   readonly #dependencies: CallDependencies
-  readonly #call: RecognizedCall
+  readonly #call: CallIdentity
   readonly #reader: UsageReader
   readonly #context: CallContext | undefined
   readonly #eventId: string
@@ -53,23 +77,45 @@ export class MeteredCall {
   readonly #startedElapsed: number
   readonly #attempt: Attempt
   readonly #span: CallSpan | undefined
+  /** Tells adapters, which see calls from above, that this one is metered. */
+  readonly #finishForAdapters: FinishCall | undefined
   #firstByteElapsed: number | undefined
   #status: number | undefined
   #requestId: string | undefined
   #isFinished = false
 
-  constructor(dependencies: CallDependencies, call: RecognizedCall, reader: UsageReader, attempt: Attempt) {
+  /** @param since when the call started, if that was earlier and no tap has seen it */
+  constructor(
+    dependencies: CallDependencies,
+    call: CallIdentity,
+    reader: UsageReader,
+    attempt: Attempt,
+    since?: CallStart,
+  ) {
     this.#dependencies = dependencies
     this.#call = call
     this.#reader = reader
-    this.#context = currentContext()
-    this.#startedAtMs = dependencies.now()
-    this.#startedElapsed = dependencies.elapsed()
+    this.#context = since === undefined ? currentContext() : since.context
+    this.#startedAtMs = since?.atMs ?? dependencies.now()
+    this.#startedElapsed = since?.elapsed ?? dependencies.elapsed()
+    this.#firstByteElapsed = since?.firstTokenElapsed
     this.#eventId = uuidV7(this.#startedAtMs)
     this.#attempt = attempt
     // A call is named after its first attempt.
     attempt.callId ??= this.#eventId
-    this.#span = startCallSpan(call, reader.requestedModel)
+    this.#span = startCallSpan(call, reader.requestedModel, since)
+    if (since !== undefined) return
+    markScopes(call.operation)
+    if (meteredCalls.isOn) this.#finishForAdapters = this.#beginForAdapters()
+  }
+
+  #beginForAdapters(): FinishCall | undefined {
+    return meteredCalls.begin({
+      startedElapsed: this.#startedElapsed,
+      operation: this.#call.operation,
+      requestedModel: this.#reader.requestedModel,
+      soFar: () => this.#reader.result(),
+    })
   }
 
   /** The answer's head has arrived. */
@@ -96,8 +142,8 @@ export class MeteredCall {
   }
 
   /** No answer came: the connection failed, or the application gave up waiting. */
-  fail(): void {
-    this.#finish('error', { isComplete: false, isStreamed: false }, { reason: 'connection_failed' })
+  fail(usage: ReadUsage = { isComplete: false, isStreamed: false }): void {
+    this.#finish('error', usage, { reason: 'connection_failed' })
   }
 
   /** The exchange is over. Makes the event, after estimating where the provider reported nothing. */
@@ -139,6 +185,7 @@ export class MeteredCall {
 
   #forget(): void {
     this.#isFinished = true
+    this.#finishForAdapters?.({ status: 'error', estimated: false })
     this.#dependencies.onError(
       new Error('a background response was not fetched by this process: its usage is not counted'),
     )
@@ -179,6 +226,7 @@ export class MeteredCall {
     try {
       const event = this.#event(status, usage, finding)
       this.#span?.end(event, usage.errorType)
+      this.#finishForAdapters?.({ ...usage, status, estimated: event.estimated })
       // Fetching what was made before costs nothing: it has a span, and no event.
       if (this.#call.operation === 'fetch_response') return
       this.#dependencies.sink.append(event)

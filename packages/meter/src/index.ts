@@ -69,12 +69,12 @@ export class RequestTally {
 }
 
 /**
- * Meters a client explicitly, for clients that were made before the meter was imported; a client of the AWS SDK v3
- * (`BedrockRuntimeClient`), which does not use `fetch`; or a dispatcher of undici (`Agent`, `ProxyAgent` …) that the
- * application passes to its requests instead of the global one.
+ * Meters a client explicitly: one that was made before the meter was imported, that has a `fetch` of its own, or
+ * that uses none (AWS SDK v3); or a dispatcher of undici (`Agent`, `ProxyAgent` …) that the application passes to
+ * its requests instead of the global one. Clients made of it (`client.withOptions()`) are metered too.
  *
  * @returns the same client
- * @throws TypeError when it is neither a dispatcher, nor an AWS client, nor a client with a `fetch` of its own
+ * @throws TypeError when nothing is known of how the client sends its requests
  */
 export function meter<Client extends object>(client: Client): Client {
   return meterClient(client, tap, tapOwnDispatcher, tapOwnAwsClient)

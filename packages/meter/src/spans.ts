@@ -1,6 +1,14 @@
-import { ProxyTracerProvider, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
+import {
+  type Context,
+  context,
+  ProxyTracerProvider,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+} from '@opentelemetry/api'
 import { type UsageEvent, usageEventToAttributes } from '@tokentally/core'
-import type { RecognizedCall } from '@tokentally/providers'
+import type { CallIdentity } from './call.ts'
 
 // A proxy: it finds the application's SDK also when that is registered later.
 const TRACER = '@tokentally/meter'
@@ -16,21 +24,36 @@ export interface CallSpan {
  * Starts a span by the GenAI semantic conventions if the application has registered an OpenTelemetry SDK. Its
  * attributes name the event, so that a service which receives the span as well counts the call once.
  *
+ * @param since when and in which span the call started, if not here and now
  * @returns undefined when nobody records spans
  */
-export function startCallSpan(call: RecognizedCall, model: string | undefined): CallSpan | undefined {
+export function startCallSpan(
+  call: CallIdentity,
+  model: string | undefined,
+  since?: { readonly atMs: number; readonly spanContext: Context },
+): CallSpan | undefined {
   if (!hasSdk()) return undefined
-  const span = tracer.startSpan(`${call.operation} ${model ?? ''}`.trim(), {
-    kind: SpanKind.CLIENT,
-    attributes: {
-      'gen_ai.operation.name': call.operation,
-      'gen_ai.provider.name': call.provider,
-      ...(model !== undefined && { 'gen_ai.request.model': model }),
+  const span = tracer.startSpan(
+    `${call.operation} ${model ?? ''}`.trim(),
+    {
+      kind: SpanKind.CLIENT,
+      attributes: {
+        'gen_ai.operation.name': call.operation,
+        'gen_ai.provider.name': call.provider,
+        ...(model !== undefined && { 'gen_ai.request.model': model }),
+      },
+      ...(since !== undefined && { startTime: since.atMs }),
     },
-  })
+    since?.spanContext,
+  )
   if (!span.isRecording()) return undefined
   const { traceId, spanId } = span.spanContext()
   return { ids: { traceId, spanId }, end: (event, errorType) => end(span, event, errorType) }
+}
+
+/** The application's span that is open here and now, for calls that are metered later. */
+export function activeSpanContext(): Context {
+  return context.active()
 }
 
 /** Without an SDK there is nothing to describe a call for. */

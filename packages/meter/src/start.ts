@@ -1,6 +1,7 @@
 import type { Dimensions } from '@tokentally/core'
 import { estimatesMade } from './call.ts'
 import { createMeter, type Meter } from './meter.ts'
+import { meteredCalls } from './metered-calls.ts'
 import { type DimensionResolvers, type MeterOptions, readOptions, resolveDimensions } from './options.ts'
 import { type AwsClient, tapAwsClient } from './tap/aws-sdk.ts'
 import { type Dispatcher, tapDispatcher, tapGlobalDispatchers } from './tap/dispatcher.ts'
@@ -9,6 +10,7 @@ import { tapFetch } from './tap/fetch.ts'
 import { IDLE_AT_FLUSH_MS, idleBodies } from './tap/idle-bodies.ts'
 import { tapNodeHttp } from './tap/node-http.ts'
 import { tapNodeHttp2 } from './tap/node-http2.ts'
+import type { TapDependencies } from './tap/tap.ts'
 import { watchUnmetered } from './tap/unmetered.ts'
 
 /**
@@ -18,9 +20,19 @@ import { watchUnmetered } from './tap/unmetered.ts'
 const untappedFetch = globalThis.fetch
 let running: Meter | undefined
 
-/** A `fetch` that is metered from `start` on. */
+const tappedFetches = new WeakSet<typeof fetch>()
+
+/** A `fetch` that is metered from `start` on. Twice is once. */
 export function tap(original: typeof fetch): typeof fetch {
-  return tapFetch(original, () => running?.tap, original === untappedFetch)
+  if (tappedFetches.has(original)) return original
+  const tapped = tapFetch(original, () => running?.tap, original === untappedFetch)
+  tappedFetches.add(tapped)
+  return tapped
+}
+
+/** What adapters meter with; undefined while metering is off. */
+export function runningTap(): TapDependencies | undefined {
+  return running?.tap
 }
 
 globalThis.fetch = tap(untappedFetch)
@@ -89,6 +101,7 @@ function startWith(
     watchUnmetered(settings.onError, tapUndici),
   ]
   const deliverBeforeExit = () => {
+    meteredCalls.decideNow()
     void meter.flush().catch(settings.onError)
   }
   process.once('beforeExit', deliverBeforeExit)
@@ -106,6 +119,8 @@ function startWith(
       // What was not read to its end is counted with what came: later there is nobody to tell.
       idleBodies.settle(0)
       abandonLeft()
+      await estimatesMade()
+      meteredCalls.decideNow()
       await estimatesMade()
       await meter.shutdown()
     },
