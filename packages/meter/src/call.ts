@@ -1,6 +1,7 @@
 import { createHmac } from 'node:crypto'
 import type { Dimensions, UsageEvent } from '@tokentally/core'
 import type { Operation, ReadUsage, RecognizedCall, TokenCounter, UsageReader } from '@tokentally/providers'
+import { appendApart } from './apart-events.ts'
 import { type CallContext, currentContext } from './context.ts'
 import type { EventSink } from './event-sink.ts'
 import { pendingCalls } from './pending-calls.ts'
@@ -91,7 +92,7 @@ export class MeteredCall {
   /** The exchange is over. Makes the event, after estimating where the provider reported nothing. */
   end(how: CallEnd): void {
     if (this.#isFinished) return
-    const usage = this.#reader.result()
+    const usage = endedAs(how, this.#reader.result())
     // A redirect that is not followed answers nothing either.
     if ((this.#status ?? 0) >= 300) {
       this.#finish('error', usage)
@@ -170,6 +171,7 @@ export class MeteredCall {
       // Fetching what was made before costs nothing: it has a span, and no event.
       if (this.#call.operation === 'fetch_response') return
       this.#dependencies.sink.append(event)
+      if (usage.apart !== undefined) appendApart(this.#dependencies.sink, event, usage.apart)
       const { input_tokens = 0, output_tokens = 0 } = event.quantities
       if (status !== 'error') this.#context?.count(input_tokens, output_tokens)
     } catch (error) {
@@ -227,6 +229,13 @@ export class MeteredCall {
       ...(host !== undefined && { host }),
     }
   }
+}
+
+/** A body that was cut is unreadable for that alone: how it ended says more. */
+function endedAs(how: CallEnd, usage: ReadUsage): ReadUsage {
+  if (how === 'complete' || usage.reason !== 'unreadable_body') return usage
+  const { reason: _, ...rest } = usage
+  return rest
 }
 
 /** What the meter makes of an exchange, beside what the provider said. */

@@ -4,7 +4,7 @@ import type { ReaderRequest, UsageReader } from './reader.ts'
 import type { RecognizedCall } from './recognize.ts'
 
 export type { WireFormat } from './formats.ts'
-export type { ReaderRequest, ReadUsage, UsageReader } from './reader.ts'
+export type { ApartUsage, ReaderRequest, ReadUsage, UsageReader } from './reader.ts'
 export {
   type EndpointMapping,
   isKnownProviderHost,

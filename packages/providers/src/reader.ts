@@ -1,4 +1,5 @@
 import { findContradictions, type VendorUsage } from '@tokentally/core'
+import type { UsageFindings } from './findings.ts'
 
 /** What a call's answer said about usage. Counts are those of the provider; absent means not reported. */
 export interface ReadUsage {
@@ -17,12 +18,25 @@ export interface ReadUsage {
   readonly mismatch?: string
   /** The provider's usage as it came, numbers alone (`vendorUsageOf`). */
   readonly vendorUsage?: VendorUsage
-  /** Why there are no counts although the answer came, as a code: `unreadable_body`, `body_too_large`, `invalid_usage`. */
+  /**
+   * Why counts are missing although the answer came, as a code: `unreadable_body` (not what its type says),
+   * `body_too_large` (to be kept for reading), `invalid_usage` (some counts are none; the others stand).
+   */
   readonly reason?: string
   /** What the provider says that it charged, in US dollars, as plain decimal text. */
   readonly reportedCostUsd?: string
   /** The provider's name for a failure. */
   readonly errorType?: string
+  /** What other models did for this call, each of which becomes an event of its own. */
+  readonly apart?: readonly ApartUsage[]
+}
+
+/** A usage of a call that is billed apart from the call's own: another model's, or under another price. */
+export interface ApartUsage extends UsageFindings {
+  readonly responseModel?: string
+  readonly serviceTier?: string
+  readonly quantities: Readonly<Record<string, number>>
+  readonly mismatch?: string
 }
 
 /** The request as the application sends it. */
@@ -65,9 +79,6 @@ export const NO_BYTES: Uint8Array = new Uint8Array(0)
 
 /** Longest answer text that is kept for an estimate, in characters; beyond it the text is cut. */
 export const OUTPUT_TEXT_MAX = 1_048_576
-
-/** Largest plain (not streamed) body that is kept for reading, in bytes; larger ones go unread and are marked so. */
-export const PLAIN_BODY_MAX_BYTES = 64 * 1024 * 1024
 
 /** A JSON object as it arrives: nothing about it is known. */
 export type JsonObject = Readonly<Record<string, unknown>>
@@ -215,31 +226,6 @@ export function jsonText(value: unknown): string | undefined {
   } catch {
     return undefined
   }
-}
-
-/** The body of an answer that is not streamed, as far as it is kept for reading. */
-export class PlainBody {
-  readonly #pieces: Uint8Array[] = []
-  #bytes = 0
-
-  add(bytes: Uint8Array): void {
-    this.#bytes += bytes.length
-    // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by `slice`,
-    // which is a view where the chunk is a `Buffer`.
-    if (this.#bytes <= PLAIN_BODY_MAX_BYTES) this.#pieces.push(Buffer.from(bytes))
-  }
-
-  /** Undefined for a body that was too large to be kept. */
-  get text(): string | undefined {
-    return this.#bytes > PLAIN_BODY_MAX_BYTES ? undefined : textOfBytes(this.#pieces)
-  }
-}
-
-/** UTF-8 text that arrived in pieces, mostly in one. */
-export function textOfBytes(pieces: readonly Uint8Array[]): string {
-  const [only] = pieces
-  const bytes = pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces)
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8')
 }
 
 /** Whether the answer is a stream of server-sent events. */

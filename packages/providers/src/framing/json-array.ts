@@ -20,6 +20,7 @@ export class JsonArrayParser {
   #state: 'before' | 'between' | 'inside' | 'closed' = 'before'
   #isArray = false
   #isWhole = false
+  #isOversized = false
   #depth = 0
   #isString = false
   #isEscaped = false
@@ -34,6 +35,12 @@ export class JsonArrayParser {
   /** Whether the array, or the only object, has come to its end. */
   get isWhole(): boolean {
     return this.#isWhole
+  }
+
+  /** Why there was nothing to read, once the body has ended and is no array. */
+  get problem(): 'unreadable_body' | 'body_too_large' | undefined {
+    if (this.#isOversized || this.#heldBytes > ELEMENT_MAX_BYTES) return 'body_too_large'
+    return this.#isWhole ? undefined : 'unreadable_body'
   }
 
   /** @returns the objects that these bytes complete, in order */
@@ -96,6 +103,8 @@ export class JsonArrayParser {
     const element = this.#held.length === 0 ? rest : Buffer.concat([...this.#held, rest])
     this.#held = []
     this.#heldBytes = 0
-    return length > ELEMENT_MAX_BYTES ? undefined : element
+    if (length <= ELEMENT_MAX_BYTES) return element
+    this.#isOversized = true
+    return undefined
   }
 }
