@@ -2,21 +2,17 @@ import { createHmac } from 'node:crypto'
 import type { Dimensions, UsageEvent } from '@tokentally/core'
 import type { Operation, ReadUsage, RecognizedCall, TokenCounter, UsageReader } from '@tokentally/providers'
 import { appendApart } from './apart-events.ts'
+import { appendSettled, type BatchDependencies, batchTimes } from './batch-events.ts'
 import { type CallContext, currentContext } from './context.ts'
-import type { EventSink } from './event-sink.ts'
 import { pendingCalls } from './pending-calls.ts'
 import { type CallSpan, startCallSpan } from './spans.ts'
 import { uuidV7 } from './uuid-v7.ts'
 
 /** What metering one call needs. */
-export interface CallDependencies {
-  readonly sink: EventSink
+export interface CallDependencies extends BatchDependencies {
   readonly tokenCounter: TokenCounter
-  /** UTC milliseconds. */
-  readonly now: () => number
   /** Monotonic milliseconds. */
   readonly elapsed: () => number
-  readonly onError: (error: unknown) => void
   /** With it, events carry a keyed hash of the request's text; without, none. */
   readonly promptHashKey: string | undefined
   /** Where the process runs; put on every event. */
@@ -58,7 +54,13 @@ export class MeteredCall {
     this.#attempt = attempt
     // A call is named after its first attempt.
     attempt.callId ??= this.#eventId
-    this.#span = startCallSpan(call, reader.requestedModel)
+    // A file that is fetched need not be a batch's results: no span tells of it.
+    this.#span = this.isCharged ? startCallSpan(call, reader.requestedModel) : undefined
+  }
+
+  /** Whether the answer may cost something. What a batch's results tell has been paid for before. */
+  get isCharged(): boolean {
+    return this.#call.operation !== 'fetch_batch'
   }
 
   /** The answer's head has arrived. */
@@ -76,7 +78,14 @@ export class MeteredCall {
   /** The next bytes of the body. @returns what the application may see of them */
   push(bytes: Uint8Array): Uint8Array {
     this.#firstByteElapsed ??= this.#dependencies.elapsed()
-    return this.#reader.push(bytes)
+    const visible = this.#reader.push(bytes)
+    if (!this.isCharged) this.#takeSettled()
+    return visible
+  }
+
+  #takeSettled(): void {
+    const settled = this.#reader.takeSettled?.() ?? []
+    if (settled.length > 0) appendSettled(this.#dependencies, this.#call, settled)
   }
 
   /** The body has no more bytes. @returns bytes that were held back */
@@ -86,12 +95,17 @@ export class MeteredCall {
 
   /** No answer came: the connection failed, or the application gave up waiting. */
   fail(): void {
+    if (!this.isCharged) return
     this.#finish('error', { isComplete: false, isStreamed: false }, { reason: 'connection_failed' })
   }
 
   /** The exchange is over. Makes the event, after estimating where the provider reported nothing. */
   end(how: CallEnd): void {
     if (this.#isFinished) return
+    if (!this.isCharged) {
+      this.#endFetchOfBatch()
+      return
+    }
     const usage = endedAs(how, this.#reader.result())
     // A redirect that is not followed answers nothing either.
     if ((this.#status ?? 0) >= 300) {
@@ -113,6 +127,15 @@ export class MeteredCall {
       this.#isFinished = true
       this.#estimate(usage, how).catch(this.#dependencies.onError)
     }
+  }
+
+  /** A batch's results, or how it stands: its calls have become events, and the fetch is none. */
+  #endFetchOfBatch(): void {
+    this.#isFinished = true
+    if ((this.#status ?? 0) >= 300) return
+    const { batch } = this.#reader.result()
+    if (batch !== undefined) batchTimes.add(this.#call, batch)
+    this.#takeSettled()
   }
 
   /** The answer that was made in the background has been fetched. */

@@ -97,6 +97,7 @@ export function createMeter(
       promptHashKey: settings.promptHashKey,
       host: hostMetadata(environment),
       defaults,
+      batchDimensions: settings.batchDimensions,
       endpoints: settings.endpoints,
       injectStreamUsage: settings.injectStreamUsage,
       finishLeftStreams: settings.finishLeftStreams,

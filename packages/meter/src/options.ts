@@ -42,6 +42,11 @@ export interface MeterOptions {
   readonly finishLeftStreams?: LeftStreamLimits | false
   /** With it, events carry a keyed hash of the prompt (`TOKENTALLY_PROMPT_HASH_KEY`). Text is never sent. */
   readonly promptHashKey?: string
+  /**
+   * Whom a result of a batch is for, by the `custom_id` that the app gave it. It must depend on that alone: the
+   * same result may be fetched again, by another process. Default: results have no dimensions.
+   */
+  readonly batchDimensions?: (customId: string) => Dimensions
   /** Told of everything that goes wrong in the meter. Default: a line on standard error, once per message. */
   readonly onError?: (error: unknown) => void
 }
@@ -56,6 +61,7 @@ export interface Settings {
   readonly injectStreamUsage: boolean
   readonly finishLeftStreams: LeftStreamLimits | false
   readonly promptHashKey: string | undefined
+  readonly batchDimensions: ((customId: string) => Dimensions) | undefined
   readonly environment: string | undefined
   readonly onError: (error: unknown) => void
 }
@@ -73,6 +79,7 @@ const METER_OPTIONS: ReadonlySet<string> = new Set([
   'injectStreamUsage',
   'finishLeftStreams',
   'promptHashKey',
+  'batchDimensions',
   'onError',
 ])
 
@@ -124,9 +131,16 @@ export function readOptions(
       options.finishLeftStreams ??
       (environment['TOKENTALLY_FINISH_LEFT_STREAMS'] === 'false' ? false : DEFAULT_LEFT_STREAMS),
     promptHashKey: options.promptHashKey ?? environment['TOKENTALLY_PROMPT_HASH_KEY'],
+    batchDimensions: cleaned(options.batchDimensions),
     environment: environment['TOKENTALLY_ENVIRONMENT'],
     onError: options.onError === undefined ? reportOnce() : reportSafely(options.onError),
   }
+}
+
+function cleaned(
+  batchDimensions: MeterOptions['batchDimensions'],
+): ((customId: string) => Dimensions) | undefined {
+  return batchDimensions && ((customId) => cleanDimensions(batchDimensions(customId)))
 }
 
 function isDimension(name: string): boolean {

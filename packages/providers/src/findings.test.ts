@@ -233,7 +233,7 @@ describe('what other models did for a call stands apart', () => {
 
 describe('a body that cannot be read', () => {
   const plain = Object.keys(READERS).filter(
-    (name): name is WireFormat => name !== 'openai-speech' && name in READERS,
+    (name): name is WireFormat => name !== 'openai-speech' && !name.startsWith('batch-'),
   )
 
   it.each(plain)('is marked: %s', (format) => {

@@ -1,4 +1,6 @@
 import { readAnthropicMessages } from './anthropic-messages.ts'
+import { readBatchResults } from './batch-results.ts'
+import { readBatchStatus } from './batch-status.ts'
 import { readBedrockConverse } from './bedrock-converse.ts'
 import { readBedrockInvoke } from './bedrock-invoke.ts'
 import { readCohere } from './cohere.ts'
@@ -27,6 +29,8 @@ export const READERS = {
   'gemini-embeddings': readGeminiEmbeddings,
   cohere: readCohere,
   ollama: readOllama,
+  'batch-results': readBatchResults,
+  'batch-status': readBatchStatus,
 } as const satisfies Record<string, ReaderFactory>
 
 /** Wire formats that have a reader. */

@@ -4,7 +4,7 @@ import type { ReaderRequest, UsageReader } from './reader.ts'
 import type { RecognizedCall } from './recognize.ts'
 
 export type { WireFormat } from './formats.ts'
-export type { ApartUsage, ReaderRequest, ReadUsage, UsageReader } from './reader.ts'
+export type { ApartUsage, ReaderRequest, ReadUsage, SettledUsage, UsageReader } from './reader.ts'
 export {
   type EndpointMapping,
   isKnownProviderHost,
@@ -22,10 +22,18 @@ export {
 } from './tokenizer/token-counter.ts'
 
 /** Makes the reader for one exchange. */
-export function createReader(call: RecognizedCall, request: Omit<ReaderRequest, 'model'>): UsageReader {
+export function createReader(
+  call: RecognizedCall,
+  request: Omit<ReaderRequest, 'model' | 'resultsId'>,
+): UsageReader {
   const { provider } = call
   // Requests to Bedrock are signed, body and all: a changed one is refused.
   const isSigned = provider === 'aws.bedrock' || provider === 'bedrock'
   const injectStreamUsage = request.injectStreamUsage && !isSigned && !sendsStreamUsage(provider)
-  return READERS[call.format]({ ...request, injectStreamUsage, model: call.model })
+  return READERS[call.format]({
+    ...request,
+    injectStreamUsage,
+    model: call.model,
+    resultsId: call.resultsId,
+  })
 }

@@ -1,5 +1,6 @@
 import { findContradictions, type VendorUsage } from '@tokentally/core'
 import type { UsageFindings } from './findings.ts'
+import type { Operation } from './recognize.ts'
 
 /** What a call's answer said about usage. Counts are those of the provider; absent means not reported. */
 export interface ReadUsage {
@@ -29,6 +30,8 @@ export interface ReadUsage {
   readonly errorType?: string
   /** What other models did for this call, each of which becomes an event of its own. */
   readonly apart?: readonly ApartUsage[]
+  /** When a batch was made, and under which ids its results are fetched. */
+  readonly batch?: { readonly resultIds: readonly string[]; readonly madeAtMs: number }
 }
 
 /** A usage of a call that is billed apart from the call's own: another model's, or under another price. */
@@ -39,10 +42,26 @@ export interface ApartUsage extends UsageFindings {
   readonly mismatch?: string
 }
 
+/** The usage of a call that was made before, as a later answer tells: a result of a batch. */
+export interface SettledUsage {
+  /** Made of the provider's own ids: the same whenever and by whomever it is read. */
+  readonly id: string
+  readonly operation: Operation
+  /** When the call was answered, UTC milliseconds, where the result says so. */
+  readonly tsMs?: number
+  /** The application's own name for the call. Never stored. */
+  readonly customId?: string
+  /** The provider's id of the call. */
+  readonly requestId?: string
+  readonly usage: ReadUsage
+}
+
 /** The request as the application sends it. */
 export interface ReaderRequest {
   /** The model that the URL names, for formats whose body does not. */
   readonly model?: string | undefined
+  /** The file or batch whose results are fetched. */
+  readonly resultsId?: string | undefined
   readonly bodyText: string | undefined
   /** Ask the provider for a stream's usage where the application did not, and hide the extra chunk again. */
   readonly injectStreamUsage: boolean
@@ -68,6 +87,8 @@ export interface UsageReader {
   /** The body has ended. @returns bytes that were held back */
   end(): Uint8Array
   result(): ReadUsage
+  /** Usages of calls that were made before, which the last bytes told; each is handed out once. */
+  takeSettled?(): readonly SettledUsage[]
   /** Text of the answer as far as it came, for estimating; bounded, and never leaves the process. */
   outputText(): string
 }

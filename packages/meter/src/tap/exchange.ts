@@ -134,7 +134,7 @@ export class Exchange {
     if (this.#isLeft) return true
     const { finishLeftStreams } = this.#dependencies
     const isAnswered = this.#status >= 200 && this.#status < 300
-    if (this.#isOver || !isAnswered || finishLeftStreams === false) {
+    if (this.#isOver || !isAnswered || finishLeftStreams === false || !this.#metered.isCharged) {
       if (isAnswered) this.#over('abandoned')
       return false
     }
