@@ -15,6 +15,8 @@ export interface CallDependencies extends BatchDependencies {
   readonly elapsed: () => number
   /** With it, events carry a keyed hash of the request's text; without, none. */
   readonly promptHashKey: string | undefined
+  /** Models by names that say nothing of them: deployments, application inference profiles. */
+  readonly models?: ReadonlyMap<string, string>
   /** Where the process runs; put on every event. */
   readonly host: UsageEvent['host']
   /** Dimensions of the whole process, under those of the context. */
@@ -106,7 +108,7 @@ export class MeteredCall {
       this.#endFetchOfBatch()
       return
     }
-    const usage = endedAs(how, this.#reader.result())
+    const usage = this.#named(endedAs(how, this.#reader.result()))
     // A redirect that is not followed answers nothing either.
     if ((this.#status ?? 0) >= 300) {
       this.#finish('error', usage)
@@ -127,6 +129,12 @@ export class MeteredCall {
       this.#isFinished = true
       this.#estimate(usage, how).catch(this.#dependencies.onError)
     }
+  }
+
+  /** Where neither the call nor the answer says which model it is, the application may have said it. */
+  #named(usage: ReadUsage): ReadUsage {
+    const model = this.#dependencies.models?.get(this.#reader.requestedModel ?? '')
+    return model === undefined ? usage : { responseModel: model, ...usage }
   }
 
   /** A batch's results, or how it stands: its calls have become events, and the fetch is none. */

@@ -98,6 +98,7 @@ export function createMeter(
       host: hostMetadata(environment),
       defaults,
       batchDimensions: settings.batchDimensions,
+      models: settings.models,
       endpoints: settings.endpoints,
       injectStreamUsage: settings.injectStreamUsage,
       finishLeftStreams: settings.finishLeftStreams,

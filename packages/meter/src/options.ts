@@ -1,5 +1,6 @@
 import type { Dimensions } from '@tokentally/core'
 import { type EndpointMapping, parseEndpoints } from '@tokentally/providers'
+import { parseModels } from './model-names.ts'
 import type { LeftStreamLimits } from './tap/tap.ts'
 
 /** A dimension: a value, or a function of the request (of nothing, outside of a web framework). */
@@ -29,6 +30,11 @@ export interface MeterOptions {
   readonly apiKey?: string
   /** Further base URLs and the wire format spoken there (`TOKENTALLY_ENDPOINTS`): `http://127.0.0.1:8000/v1=openai`. */
   readonly endpoints?: string
+  /**
+   * Which models stand behind names that say nothing of them, where the answer does not either (`TOKENTALLY_MODELS`):
+   * `my-deployment=gpt-4o-mini,arn:aws:bedrock:…=anthropic.claude-sonnet-4-5-20250929-v1:0`.
+   */
+  readonly models?: string
   /** Directory of the spool and of local mode's file (`TOKENTALLY_SPOOL`). Default `.tokentally/spool`. */
   readonly spool?: string
   /** Size of the spool at which new events are dropped and counted. Default 256 MiB. */
@@ -56,6 +62,7 @@ export interface Settings {
   readonly url: string | undefined
   readonly apiKey: string
   readonly endpoints: readonly EndpointMapping[]
+  readonly models: ReadonlyMap<string, string>
   readonly spoolDirectory: string
   readonly spoolBytesMax: number
   readonly injectStreamUsage: boolean
@@ -74,6 +81,7 @@ const METER_OPTIONS: ReadonlySet<string> = new Set([
   'url',
   'apiKey',
   'endpoints',
+  'models',
   'spool',
   'spoolBytesMax',
   'injectStreamUsage',
@@ -124,6 +132,7 @@ export function readOptions(
     url: url ? url.replace(/\/+$/, '') : undefined,
     apiKey: apiKey ?? '',
     endpoints: parseEndpoints(options.endpoints ?? environment['TOKENTALLY_ENDPOINTS'] ?? ''),
+    models: parseModels(options.models ?? environment['TOKENTALLY_MODELS'] ?? ''),
     spoolDirectory: options.spool ?? environment['TOKENTALLY_SPOOL'] ?? DEFAULT_SPOOL,
     spoolBytesMax: options.spoolBytesMax ?? DEFAULT_SPOOL_BYTES_MAX,
     injectStreamUsage: options.injectStreamUsage ?? environment['TOKENTALLY_INJECT_STREAM_USAGE'] !== 'false',

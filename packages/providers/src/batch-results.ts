@@ -32,7 +32,7 @@ export function readBatchResults(request: ReaderRequest): UsageReader {
       else if (unread.length < UNREAD_MAX) unread.push(place.index)
       return
     }
-    const line = parseJsonObject(textOfBytes([bytes]))
+    const line = parseJsonObject(textOfBytes(bytes))
     if (state === 'unknown') {
       state = line !== undefined && isBatchLine(line) ? 'batch' : 'other'
       if (state === 'batch') settled = unread.map((at) => unreadResult({ resultsId, index: at }))

@@ -90,7 +90,7 @@ export function bedrockAnswer(format: BedrockFormat): BedrockAnswer {
       if (status >= 400) errorType = errorOf(body.json, headerOf('x-amzn-errortype')) ?? `http_${status}`
       else problem = body.problem
       isRead = body.json !== undefined || problem === 'body_too_large'
-      if (body.json !== undefined && status < 400) format.readBody(body.json, Buffer.from(plain.text ?? ''))
+      if (body.json !== undefined && status < 400) format.readBody(body.json, Buffer.from(body.text ?? ''))
       return NO_BYTES
     },
   }

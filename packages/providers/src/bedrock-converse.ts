@@ -52,7 +52,7 @@ export function readBedrockConverse(request: ReaderRequest): UsageReader {
   const answer = bedrockAnswer({
     readEvent(type, payload) {
       if (type === 'metadata') {
-        const metadata = parseJsonObject(textOfBytes([payload]))
+        const metadata = parseJsonObject(textOfBytes(payload))
         if (metadata !== undefined) readMetadata(metadata)
       } else if (type === 'contentBlockDelta' || type === 'contentBlockStart') {
         output.keep(`data: ${latin1(payload)}\n\n`)

@@ -42,7 +42,7 @@ export function readBedrockInvoke(request: ReaderRequest): UsageReader {
 
   const answer = bedrockAnswer({
     readEvent(type, payload) {
-      const encoded = type === 'chunk' ? textAt(parseJsonObject(textOfBytes([payload])), 'bytes') : undefined
+      const encoded = type === 'chunk' ? textAt(parseJsonObject(textOfBytes(payload)), 'bytes') : undefined
       if (encoded === undefined) return
       const text = Buffer.from(encoded, 'base64').toString('utf8')
       // A line end would end the event; in JSON it can only stand between values.

@@ -6,6 +6,7 @@ import { readBedrockInvoke } from './bedrock-invoke.ts'
 import { readCohere } from './cohere.ts'
 import { readGemini } from './gemini.ts'
 import { readGeminiEmbeddings } from './gemini-embeddings.ts'
+import { readGeminiInteractions } from './gemini-interactions.ts'
 import { readOllama } from './ollama.ts'
 import { readOpenaiSpeech, readOpenaiTranscription } from './openai-audio.ts'
 import { readOpenaiChat } from './openai-chat.ts'
@@ -27,6 +28,7 @@ export const READERS = {
   'bedrock-invoke': readBedrockInvoke,
   gemini: readGemini,
   'gemini-embeddings': readGeminiEmbeddings,
+  'gemini-interactions': readGeminiInteractions,
   cohere: readCohere,
   ollama: readOllama,
   'batch-results': readBatchResults,

@@ -71,7 +71,7 @@ export function readGemini(request: ReaderRequest): UsageReader {
     for (const element of elements) {
       // Line ends are white space in JSON, and would end an event.
       output.keep(`data: ${latin1(element).replaceAll(/[\r\n]+/g, ' ')}\n\n`)
-      readPiece(textOfBytes([element]))
+      readPiece(textOfBytes(element))
     }
   }
 

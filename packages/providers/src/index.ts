@@ -4,6 +4,7 @@ import type { ReaderRequest, UsageReader } from './reader.ts'
 import type { RecognizedCall } from './recognize.ts'
 
 export type { WireFormat } from './formats.ts'
+export { realtimeUsage } from './openai-realtime.ts'
 export type { ApartUsage, ReaderRequest, ReadUsage, SettledUsage, UsageReader } from './reader.ts'
 export {
   type EndpointMapping,

@@ -48,7 +48,7 @@ export function readOllama(request: ReaderRequest): UsageReader {
     output.keep(`data: ${line}\n\n`)
     // Inside a text of the answer the quotes would be escaped.
     if (!NOTABLE.test(line)) return
-    const piece = parseJsonObject(textOfBytes([bytes]))
+    const piece = parseJsonObject(textOfBytes(bytes))
     if (piece?.['error'] !== undefined) errorType = status >= 400 ? `http_${status}` : 'error'
     else if (piece?.['done'] === true) {
       isComplete = true

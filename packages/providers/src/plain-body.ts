@@ -1,3 +1,4 @@
+import { HeldBytes } from './framing/held-bytes.ts'
 import { type JsonObject, parseJsonObject } from './reader.ts'
 
 /** Largest plain (not streamed) body that is kept for reading, in bytes; larger ones go unread and are marked so. */
@@ -9,25 +10,25 @@ export type BodyProblem = 'unreadable_body' | 'body_too_large'
 /** A plain body that has ended. Neither, where it is text that says so. */
 export interface PlainReading {
   readonly json?: JsonObject
+  /** The JSON as it came. */
+  readonly text?: string
   readonly problem?: BodyProblem
 }
 
 /** The body of an answer that is not streamed, as far as it is kept for reading. */
 export class PlainBody {
-  #pieces: Uint8Array[] = []
+  readonly #held = new HeldBytes()
   #bytes = 0
 
   add(bytes: Uint8Array): void {
     this.#bytes += bytes.length
-    // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by `slice`,
-    // which is a view where the chunk is a `Buffer`.
-    if (this.#bytes <= PLAIN_BODY_MAX_BYTES) this.#pieces.push(Buffer.from(bytes))
-    else this.#pieces = []
+    if (this.#bytes <= PLAIN_BODY_MAX_BYTES) this.#held.add(bytes)
+    else this.#held.take()
   }
 
-  /** Undefined for a body that was too large to be kept. */
-  get text(): string | undefined {
-    return this.#bytes > PLAIN_BODY_MAX_BYTES ? undefined : textOfBytes(this.#pieces)
+  /** What was kept of the body, from then on the caller's. Undefined for one that was too large to be kept. */
+  #take(): string | undefined {
+    return this.#bytes > PLAIN_BODY_MAX_BYTES ? undefined : textOfBytes(this.#held.take())
   }
 
   /**
@@ -36,10 +37,10 @@ export class PlainBody {
    * @param contentType what it says that it is
    */
   read(contentType: string | null): PlainReading {
-    const { text } = this
+    const text = this.#take()
     if (text === undefined) return { problem: 'body_too_large' }
     const json = parseJsonObject(text)
-    if (json !== undefined) return { json }
+    if (json !== undefined) return { json, text }
     // What says that it is plain text is what it says.
     return NOT_JSON.test(contentType ?? '') ? {} : { problem: 'unreadable_body' }
   }
@@ -47,9 +48,6 @@ export class PlainBody {
 
 const NOT_JSON = /^\s*(?:text\/(?:plain|vtt)|application\/x-subrip)/i
 
-/** UTF-8 text that arrived in pieces, mostly in one. */
-export function textOfBytes(pieces: readonly Uint8Array[]): string {
-  const [only] = pieces
-  const bytes = pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces)
+export function textOfBytes(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8')
 }

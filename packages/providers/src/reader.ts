@@ -200,6 +200,11 @@ export class BoundedText {
     this.#text += text.slice(0, OUTPUT_TEXT_MAX - this.#text.length)
   }
 
+  /** Whether more is not kept. */
+  get isFull(): boolean {
+    return this.#text.length >= OUTPUT_TEXT_MAX
+  }
+
   toString(): string {
     return this.#text
   }

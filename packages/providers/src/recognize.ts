@@ -100,7 +100,7 @@ const VENDORS: readonly Vendor[] = [
 
 /** A part of every path that a family may recognize; a quick look that spares other URLs the rest. */
 const BILLABLE_PATH =
-  /\/completions|\/messages|\/responses|\/embeddings|\/images\/|\/audio\/|\/converse|\/invoke|:\w*(?:enerateContent|mbedContents?|redict)\b|\/(?:api|v1|v2)\/(?:chat|generate|embed|rerank)|\/files\/[^/]+(?:\/content|:download)|\/batch(?:es|\/jobs)\//
+  /\/completions|\/messages|\/responses|\/embeddings|\/images\/|\/audio\/|\/converse|\/invoke|:\w*(?:enerateContent|mbedContents?|redict)\b|\/(?:api|v1|v2)\/(?:chat|generate|embed|rerank)|\/files\/[^/]+(?:\/content|:download)|\/interactions\b|\/batch(?:es|\/jobs)\//
 
 /** Whether a URL or its path may be a call's. */
 export function mayBeCall(url: string): boolean {

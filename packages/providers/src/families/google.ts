@@ -7,6 +7,12 @@ export function geminiCall(method: string, path: string): FamilyCall | undefined
   const { batch, file } = (method === 'GET' ? BATCH.exec(below)?.groups : undefined) ?? {}
   if (batch !== undefined) return { format: 'batch-status', operation: 'fetch_batch', resultsId: batch }
   if (file !== undefined) return { format: 'batch-results', operation: 'fetch_batch', resultsId: file }
+  if (method === 'POST' && below === '/interactions') {
+    return { format: 'gemini-interactions', operation: 'generate_content' }
+  }
+  if (method === 'GET' && INTERACTION.test(below)) {
+    return { format: 'gemini-interactions', operation: 'fetch_response' }
+  }
   if (below.startsWith('/openai/')) return openaiCall(method, below.slice('/openai'.length))
   const { model, verb } = GEMINI_PATH.exec(below)?.groups ?? {}
   return googleCall(method, model, verb)
@@ -25,6 +31,7 @@ export function vertexCall(method: string, path: string): FamilyCall | undefined
   return { format: 'anthropic-messages', operation: 'chat', model: decoded(model) }
 }
 
+const INTERACTION = /^\/interactions\/[^/:]+$/
 /** A batch, or a file that may be its results. */
 const BATCH = /^\/(?:(?<batch>batches\/[^/:]+)|(?<file>files\/[^/:]+):download)$/
 const GEMINI_PATH = /^\/(?:models|tunedModels)\/(?<model>[^/:]+):(?<verb>\w+)$/

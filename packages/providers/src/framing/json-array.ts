@@ -1,3 +1,5 @@
+import { HeldBytes } from './held-bytes.ts'
+
 /**
  * A JSON array over bytes as they arrive, cut into its elements (RFC 8259): how Google streams where no
  * server-sent events are asked for. A body that is one object, as an answer that is not streamed, is its own
@@ -24,7 +26,7 @@ export class JsonArrayParser {
   #depth = 0
   #isString = false
   #isEscaped = false
-  #held: Uint8Array[] = []
+  readonly #held = new HeldBytes()
   #heldBytes = 0
 
   /** Whether the body is an array: the answer is streamed. */
@@ -93,18 +95,21 @@ export class JsonArrayParser {
 
   #hold(bytes: Uint8Array): void {
     this.#heldBytes += bytes.length
-    // Copied: the chunk may be a view on memory that the sender uses again.
-    if (this.#heldBytes <= ELEMENT_MAX_BYTES) this.#held.push(new Uint8Array(bytes))
-    else this.#held = []
+    if (this.#heldBytes <= ELEMENT_MAX_BYTES) this.#held.add(bytes)
+    else this.#held.take()
   }
 
   #take(rest: Uint8Array): Uint8Array | undefined {
     const length = this.#heldBytes + rest.length
-    const element = this.#held.length === 0 ? rest : Buffer.concat([...this.#held, rest])
-    this.#held = []
+    const isWhole = this.#heldBytes === 0
     this.#heldBytes = 0
-    if (length <= ELEMENT_MAX_BYTES) return element
-    this.#isOversized = true
-    return undefined
+    if (length > ELEMENT_MAX_BYTES) {
+      this.#held.take()
+      this.#isOversized = true
+      return undefined
+    }
+    if (isWhole) return rest
+    this.#held.add(rest)
+    return this.#held.take()
   }
 }

@@ -1,3 +1,5 @@
+import { HeldBytes } from './held-bytes.ts'
+
 /** One JSON text a line, over bytes as they arrive. */
 
 /** Longest line that is looked into, in bytes. A longer one passes unread. */
@@ -8,7 +10,7 @@ const TOO_LONG: Uint8Array = new Uint8Array(0)
 
 /** Cuts a byte stream into lines. */
 export class NdjsonParser {
-  #held: Uint8Array[] = []
+  readonly #held = new HeldBytes()
   #heldBytes = 0
 
   /** Whether bytes of a line have come whose end has not. */
@@ -38,16 +40,20 @@ export class NdjsonParser {
 
   #hold(bytes: Uint8Array): void {
     this.#heldBytes += bytes.length
-    // Copied: the chunk may be a view on memory that the sender uses again.
-    if (this.#heldBytes <= LINE_MAX_BYTES) this.#held.push(new Uint8Array(bytes))
-    else this.#held = []
+    if (this.#heldBytes <= LINE_MAX_BYTES) this.#held.add(bytes)
+    else this.#held.take()
   }
 
   #take(rest: Uint8Array): Uint8Array {
     const length = this.#heldBytes + rest.length
-    const line = this.#held.length === 0 ? rest : Buffer.concat([...this.#held, rest])
-    this.#held = []
+    const isWhole = this.#heldBytes === 0
     this.#heldBytes = 0
-    return length > LINE_MAX_BYTES ? TOO_LONG : line
+    if (length > LINE_MAX_BYTES) {
+      this.#held.take()
+      return TOO_LONG
+    }
+    if (isWhole) return rest
+    this.#held.add(rest)
+    return this.#held.take()
   }
 }
