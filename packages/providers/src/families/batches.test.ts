@@ -43,6 +43,12 @@ describe('what brings the usage of calls that were made before', () => {
     })
   })
 
+  it('and the oldest URLs name the model', () => {
+    const url = new URL('https://api.openai.com/v1/engines/davinci/completions')
+    expect(mayBeCall(url.href)).toBe(true)
+    expect(recognize(url, 'POST')).toMatchObject({ format: 'openai-chat', model: 'davinci' })
+  })
+
   it('and a new interaction is a call', () => {
     const url = new URL('https://generativelanguage.googleapis.com/v1beta/interactions')
     expect(recognize(url, 'POST')).toMatchObject({

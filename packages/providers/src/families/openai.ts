@@ -32,8 +32,18 @@ export function openaiCall(method: string, path: string): FamilyCall | undefined
     case '/audio/speech':
       return { format: 'openai-speech', operation: 'speech' }
     default:
-      return undefined
+      return engineCall(below)
   }
+}
+
+/** The oldest URLs name the model ("engines" of OpenAI's API before 2023); other services still answer there. */
+function engineCall(below: string): FamilyCall | undefined {
+  const { model, api } =
+    /^\/engines\/(?<model>[^/]+)\/(?<api>completions|embeddings)$/.exec(below)?.groups ?? {}
+  if (model === undefined) return undefined
+  return api === 'completions'
+    ? { format: 'openai-chat', operation: 'text_completion', model }
+    : { format: 'openai-embeddings', operation: 'embeddings', model }
 }
 
 /**
