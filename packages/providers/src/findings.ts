@@ -1,5 +1,6 @@
 import { type VendorUsage, vendorUsageOf } from '@tokentally/core'
 import type { BodyProblem } from './plain-body.ts'
+import { isJsonObject } from './reader.ts'
 
 /** What is to be said of a usage, beside the counts that were read from it. */
 export interface UsageFindings {
@@ -31,11 +32,15 @@ const COUNT = /(?:tokens?|count|units|requests)$/i
  * is taken as not reported. Null is the vendors' own way to say that.
  */
 function hasInvalidCounts(usage: unknown, levels: number): boolean {
-  if (typeof usage !== 'object' || usage === null || levels === 0) return false
-  for (const [name, value] of Object.entries(usage)) {
+  if (levels === 0) return false
+  if (Array.isArray(usage)) return usage.some((entry) => hasInvalidCounts(entry, levels - 1))
+  if (!isJsonObject(usage)) return false
+  for (const name in usage) {
+    const value = usage[name]
     if (typeof value === 'object') {
-      if (hasInvalidCounts(value, levels - 1)) return true
-    } else if (value !== undefined && COUNT.test(name) && !isCount(value)) return true
+      if (value !== null && hasInvalidCounts(value, levels - 1)) return true
+      // Nearly all are counts: only of the others the name matters.
+    } else if (!isCount(value) && value !== undefined && COUNT.test(name)) return true
   }
   return false
 }
