@@ -9,6 +9,7 @@ COPY apps apps
 COPY migrations migrations
 # Workspaces of the lock file; nothing of them is installed.
 COPY examples examples
+COPY bench bench
 RUN npm ci --omit=dev --workspace apps/server --no-audit --no-fund && npm cache clean --force \
  && mkdir /data && chown node:node /data
 

@@ -106,7 +106,7 @@ describe.each(['', 'split', 'gzip'])('a call whose answer comes %s', (fake) => {
       {
         provider: 'ollama',
         streamed: true,
-        quantities: { input_tokens: 26, output_tokens: 282, gpu_seconds: 4.878145 },
+        quantities: { input_tokens: 26, output_tokens: 282 },
       },
     ],
   ])('%s', async (url, body, transcript, event) => {

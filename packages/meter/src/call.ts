@@ -1,24 +1,23 @@
 import { createHmac } from 'node:crypto'
 import type { Dimensions, UsageEvent } from '@tokentally/core'
 import type { Operation, ReadUsage, RecognizedCall, TokenCounter, UsageReader } from '@tokentally/providers'
+import { appendApart } from './apart-events.ts'
+import { appendSettled, type BatchDependencies, batchTimes } from './batch-events.ts'
 import { type CallContext, currentContext } from './context.ts'
-import type { EventSink } from './event-sink.ts'
 import { type FinishCall, markScopes, meteredCalls } from './metered-calls.ts'
 import { pendingCalls } from './pending-calls.ts'
 import { activeSpanContext, type CallSpan, startCallSpan } from './spans.ts'
 import { uuidV7 } from './uuid-v7.ts'
 
 /** What metering one call needs. */
-export interface CallDependencies {
-  readonly sink: EventSink
+export interface CallDependencies extends BatchDependencies {
   readonly tokenCounter: TokenCounter
-  /** UTC milliseconds. */
-  readonly now: () => number
   /** Monotonic milliseconds. */
   readonly elapsed: () => number
-  readonly onError: (error: unknown) => void
   /** With it, events carry a keyed hash of the request's text; without, none. */
   readonly promptHashKey: string | undefined
+  /** Models by names that say nothing of them: deployments, application inference profiles. */
+  readonly models?: ReadonlyMap<string, string>
   /** Where the process runs; put on every event. */
   readonly host: UsageEvent['host']
   /** Dimensions of the whole process, under those of the context. */
@@ -38,7 +37,7 @@ export async function estimatesMade(): Promise<void> {
 }
 
 /** What is metered: a recognized request, or a call as an adapter names it. */
-export type CallIdentity = Pick<RecognizedCall, 'provider' | 'operation' | 'region'>
+export type CallIdentity = Pick<RecognizedCall, 'provider' | 'operation' | 'region' | 'resultsId'>
 
 /** The start of a call that becomes a metered one later. */
 export interface CallStart {
@@ -103,7 +102,8 @@ export class MeteredCall {
     this.#attempt = attempt
     // A call is named after its first attempt.
     attempt.callId ??= this.#eventId
-    this.#span = startCallSpan(call, reader.requestedModel, since)
+    // A file that is fetched need not be a batch's results: no span tells of it.
+    this.#span = this.isCharged ? startCallSpan(call, reader.requestedModel, since) : undefined
     if (since !== undefined) return
     markScopes(call.operation)
     if (meteredCalls.isOn) this.#finishForAdapters = this.#beginForAdapters()
@@ -116,6 +116,11 @@ export class MeteredCall {
       requestedModel: this.#reader.requestedModel,
       soFar: () => this.#reader.result(),
     })
+  }
+
+  /** Whether the answer may cost something. What a batch's results tell has been paid for before. */
+  get isCharged(): boolean {
+    return this.#call.operation !== 'fetch_batch'
   }
 
   /** The answer's head has arrived. */
@@ -133,7 +138,14 @@ export class MeteredCall {
   /** The next bytes of the body. @returns what the application may see of them */
   push(bytes: Uint8Array): Uint8Array {
     this.#firstByteElapsed ??= this.#dependencies.elapsed()
-    return this.#reader.push(bytes)
+    const visible = this.#reader.push(bytes)
+    if (!this.isCharged) this.#takeSettled()
+    return visible
+  }
+
+  #takeSettled(): void {
+    const settled = this.#reader.takeSettled?.() ?? []
+    if (settled.length > 0) appendSettled(this.#dependencies, this.#call, settled)
   }
 
   /** The body has no more bytes. @returns bytes that were held back */
@@ -143,13 +155,18 @@ export class MeteredCall {
 
   /** No answer came: the connection failed, or the application gave up waiting. */
   fail(usage: ReadUsage = { isComplete: false, isStreamed: false }): void {
+    if (!this.isCharged) return
     this.#finish('error', usage, { reason: 'connection_failed' })
   }
 
   /** The exchange is over. Makes the event, after estimating where the provider reported nothing. */
   end(how: CallEnd): void {
     if (this.#isFinished) return
-    const usage = this.#reader.result()
+    if (!this.isCharged) {
+      this.#endFetchOfBatch()
+      return
+    }
+    const usage = this.#named(endedAs(how, this.#reader.result()))
     // A redirect that is not followed answers nothing either.
     if ((this.#status ?? 0) >= 300) {
       this.#finish('error', usage)
@@ -170,6 +187,21 @@ export class MeteredCall {
       this.#isFinished = true
       underWay(this.#estimate(usage, how).catch(this.#dependencies.onError))
     }
+  }
+
+  /** Where neither the call nor the answer says which model it is, the application may have said it. */
+  #named(usage: ReadUsage): ReadUsage {
+    const model = this.#dependencies.models?.get(this.#reader.requestedModel ?? '')
+    return model === undefined ? usage : { responseModel: model, ...usage }
+  }
+
+  /** A batch's results, or how it stands: its calls have become events, and the fetch is none. */
+  #endFetchOfBatch(): void {
+    this.#isFinished = true
+    if ((this.#status ?? 0) >= 300) return
+    const { batch } = this.#reader.result()
+    if (batch !== undefined) batchTimes.add(this.#call, batch)
+    this.#takeSettled()
   }
 
   /** The answer that was made in the background has been fetched. */
@@ -230,6 +262,7 @@ export class MeteredCall {
       // Fetching what was made before costs nothing: it has a span, and no event.
       if (this.#call.operation === 'fetch_response') return
       this.#dependencies.sink.append(event)
+      if (usage.apart !== undefined) appendApart(this.#dependencies.sink, event, usage.apart)
       const { input_tokens = 0, output_tokens = 0 } = event.quantities
       if (status !== 'error') this.#context?.count(input_tokens, output_tokens)
     } catch (error) {
@@ -293,6 +326,13 @@ export class MeteredCall {
 }
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** A body that was cut is unreadable for that alone: how it ended says more. */
+function endedAs(how: CallEnd, usage: ReadUsage): ReadUsage {
+  if (how === 'complete' || usage.reason !== 'unreadable_body') return usage
+  const { reason: _, ...rest } = usage
+  return rest
+}
 
 /** What the meter makes of an exchange, beside what the provider said. */
 interface Finding {

@@ -8,6 +8,7 @@ import {
 } from './context.ts'
 import type { CostSource } from './cost.ts'
 import { cleanDimensions } from './options.ts'
+import { type RealtimeSession, realtimeEvent } from './realtime-event.ts'
 import { runningMeter, tap, tapOwnAwsClient, tapOwnDispatcher, tapUndici } from './start.ts'
 
 export type { Dimensions, UsageEventJson } from '@tokentally/core'
@@ -30,6 +31,7 @@ export {
   type Resolver,
   resolveDimensions,
 } from './options.ts'
+export type { RealtimeSession } from './realtime-event.ts'
 export { start, startForRequests } from './start.ts'
 export { unmeteredCalls } from './tap/unmetered.ts'
 
@@ -88,6 +90,18 @@ export function meter<Client extends object>(client: Client): Client {
  */
 export function record(event: UsageEventJson): void {
   runningMeter().record(event)
+}
+
+/**
+ * Records the usage of an OpenAI realtime session, which goes over a WebSocket that the meter does not see. Give it
+ * every event of the session: it takes what it needs of `response.done`.
+ *
+ * @example socket.on('message', (data) => recordRealtime(JSON.parse(data), { model: 'gpt-realtime' }))
+ * @throws Error when `start` was not called
+ */
+export function recordRealtime(event: unknown, session: RealtimeSession): void {
+  const usage = realtimeEvent(event, session)
+  if (usage !== undefined) record(usage)
 }
 
 /** What calls cost, from local mode's file or the service's reports. */

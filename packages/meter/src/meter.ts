@@ -100,6 +100,8 @@ export function createMeter(
         return host.current
       },
       defaults,
+      batchDimensions: settings.batchDimensions,
+      models: settings.models,
       endpoints: settings.endpoints,
       injectStreamUsage: settings.injectStreamUsage,
       finishLeftStreams: settings.finishLeftStreams,

@@ -1,5 +1,6 @@
 import type { Dimensions } from '@tokentally/core'
 import { type EndpointMapping, parseEndpoints } from '@tokentally/providers'
+import { parseModels } from './model-names.ts'
 import type { LeftStreamLimits } from './tap/tap.ts'
 
 /** A dimension: a value, or a function of the request (of nothing, outside of a web framework). */
@@ -29,6 +30,11 @@ export interface MeterOptions {
   readonly apiKey?: string
   /** Further base URLs and the wire format spoken there (`TOKENTALLY_ENDPOINTS`): `http://127.0.0.1:8000/v1=openai`. */
   readonly endpoints?: string
+  /**
+   * Which models stand behind names that say nothing of them, where the answer does not either (`TOKENTALLY_MODELS`):
+   * `my-deployment=gpt-4o-mini,arn:aws:bedrock:…=anthropic.claude-sonnet-4-5-20250929-v1:0`.
+   */
+  readonly models?: string
   /** Directory of the spool and of local mode's file (`TOKENTALLY_SPOOL`). Default `.tokentally/spool`. */
   readonly spool?: string
   /** Size of the spool at which new events are dropped and counted. Default 256 MiB. */
@@ -47,6 +53,11 @@ export interface MeterOptions {
    * Default true; nothing is asked on a machine that shows no sign of a cloud.
    */
   readonly detectHost?: boolean
+  /**
+   * Whom a result of a batch is for, by the `custom_id` that the app gave it. It must depend on that alone: the
+   * same result may be fetched again, by another process. Default: results have no dimensions.
+   */
+  readonly batchDimensions?: (customId: string) => Dimensions
   /** Told of everything that goes wrong in the meter. Default: a line on standard error, once per message. */
   readonly onError?: (error: unknown) => void
 }
@@ -56,11 +67,13 @@ export interface Settings {
   readonly url: string | undefined
   readonly apiKey: string
   readonly endpoints: readonly EndpointMapping[]
+  readonly models: ReadonlyMap<string, string>
   readonly spoolDirectory: string
   readonly spoolBytesMax: number
   readonly injectStreamUsage: boolean
   readonly finishLeftStreams: LeftStreamLimits | false
   readonly promptHashKey: string | undefined
+  readonly batchDimensions: ((customId: string) => Dimensions) | undefined
   readonly environment: string | undefined
   readonly detectHost: boolean
   readonly onError: (error: unknown) => void
@@ -74,12 +87,14 @@ const METER_OPTIONS: ReadonlySet<string> = new Set([
   'url',
   'apiKey',
   'endpoints',
+  'models',
   'spool',
   'spoolBytesMax',
   'injectStreamUsage',
   'finishLeftStreams',
   'promptHashKey',
   'detectHost',
+  'batchDimensions',
   'onError',
 ])
 
@@ -124,6 +139,7 @@ export function readOptions(
     url: url ? url.replace(/\/+$/, '') : undefined,
     apiKey: apiKey ?? '',
     endpoints: parseEndpoints(options.endpoints ?? environment['TOKENTALLY_ENDPOINTS'] ?? ''),
+    models: parseModels(options.models ?? environment['TOKENTALLY_MODELS'] ?? ''),
     spoolDirectory: options.spool ?? environment['TOKENTALLY_SPOOL'] ?? DEFAULT_SPOOL,
     spoolBytesMax: options.spoolBytesMax ?? DEFAULT_SPOOL_BYTES_MAX,
     injectStreamUsage: options.injectStreamUsage ?? environment['TOKENTALLY_INJECT_STREAM_USAGE'] !== 'false',
@@ -131,10 +147,17 @@ export function readOptions(
       options.finishLeftStreams ??
       (environment['TOKENTALLY_FINISH_LEFT_STREAMS'] === 'false' ? false : DEFAULT_LEFT_STREAMS),
     promptHashKey: options.promptHashKey ?? environment['TOKENTALLY_PROMPT_HASH_KEY'],
+    batchDimensions: cleaned(options.batchDimensions),
     environment: environment['TOKENTALLY_ENVIRONMENT'],
     detectHost: options.detectHost ?? environment['TOKENTALLY_DETECT_HOST'] !== 'false',
     onError: options.onError === undefined ? reportOnce() : reportSafely(options.onError),
   }
+}
+
+function cleaned(
+  batchDimensions: MeterOptions['batchDimensions'],
+): ((customId: string) => Dimensions) | undefined {
+  return batchDimensions && ((customId) => cleanDimensions(batchDimensions(customId)))
 }
 
 function isDimension(name: string): boolean {

@@ -1,17 +1,14 @@
-import { latin1, type SseEvent, SseParser } from './framing/sse.ts'
-import { OutputText } from './output-text.ts'
+import { findingsOf } from './findings.ts'
+import { jsonAnswer } from './json-answer.ts'
 import {
-  BoundedText,
+  type ApartUsage,
+  type BoundedText,
   countAt,
-  isEventStream,
   isJsonObject,
   type JsonObject,
   jsonText,
   LazyBody,
-  NO_BYTES,
   objectAt,
-  PlainBody,
-  parseJsonObject,
   type ReaderRequest,
   type ReadUsage,
   textAt,
@@ -30,19 +27,12 @@ import {
  */
 export function readAnthropicMessages(request: ReaderRequest): UsageReader {
   const body = new LazyBody(request.bodyText)
-  let isStreamed = false
-  let status = 0
-  let responseModel: string | undefined
-  let responseId: string | undefined
+  let message: JsonObject | undefined
   let errorType: string | undefined
-  let isComplete = false
+  let isEnded = false
   /** Whether the output count is the provider's last word, not the placeholder at the start. */
   let hasFinalOutput = false
   let usage: Record<string, unknown> | undefined
-  let answered: JsonObject | undefined
-  const output = new OutputText((data, into) => addTexts(parseJsonObject(data), into))
-  const sse = new SseParser()
-  const plain = new PlainBody()
 
   const mergeUsage = (reported: JsonObject | undefined) => {
     if (reported === undefined) return
@@ -50,120 +40,194 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
     for (const [key, value] of Object.entries(reported)) if (value !== null) usage[key] = value
   }
 
-  const readEvent = ({ data, raw }: SseEvent) => {
-    if (data === '') return
-    output.keep(latin1(raw))
-    const event = parseJsonObject(data)
-    switch (textAt(event, 'type')) {
-      case 'message_start': {
-        const message = objectAt(event, 'message')
-        responseModel = textAt(message, 'model')
-        responseId = textAt(message, 'id')
-        mergeUsage(objectAt(message, 'usage'))
-        break
+  const answer = jsonAnswer({
+    isNotable: (events) => NOTABLE.test(events),
+    readEvent(event) {
+      switch (textAt(event, 'type')) {
+        case 'message_start':
+          message = objectAt(event, 'message')
+          mergeUsage(objectAt(message, 'usage'))
+          break
+        case 'message_delta': {
+          const reported = objectAt(event, 'usage')
+          mergeUsage(reported)
+          hasFinalOutput ||= countAt(reported, 'output_tokens') !== undefined
+          break
+        }
+        case 'message_stop':
+          isEnded = true
+          break
+        case 'error':
+          errorType = textAt(objectAt(event, 'error'), 'type') ?? 'error'
+          break
       }
-      case 'message_delta': {
-        const reported = objectAt(event, 'usage')
-        mergeUsage(reported)
-        hasFinalOutput ||= countAt(reported, 'output_tokens') !== undefined
-        break
-      }
-      case 'message_stop':
-        isComplete = true
-        break
-      case 'error':
-        errorType = textAt(objectAt(event, 'error'), 'type') ?? 'error'
-        break
-    }
-  }
+    },
+    readBody(read) {
+      message = read
+      mergeUsage(objectAt(read, 'usage'))
+    },
+    addTexts,
+  })
 
   return {
     requestedModel: body.model || request.model,
     rewrittenBody: undefined,
     promptText: () => textsOf([body.json?.['system'], body.json?.['messages'], body.json?.['tools']]),
-    respond(answeredStatus, header) {
-      status = answeredStatus
-      isStreamed = isEventStream(header)
-    },
-    push(bytes) {
-      if (isStreamed) {
-        const passing = sse.wholeEvents(bytes)
-        if (passing !== undefined && !NOTABLE.test(passing)) output.keep(passing)
-        else for (const event of sse.push(bytes)) readEvent(event)
-      } else {
-        plain.add(bytes)
-      }
-      return bytes
-    },
-    end() {
-      if (isStreamed) {
-        const last = sse.end()
-        if (last !== undefined) readEvent(last)
-      } else {
-        const { text } = plain
-        if (text !== undefined) readPlain(parseJsonObject(text))
-      }
-      return NO_BYTES
-    },
+    respond: answer.respond,
+    push: answer.push,
+    end: answer.end,
+    outputText: answer.outputText,
     result(): ReadUsage {
-      const serviceTier = tierOf(usage)
-      const isFinal = !isStreamed || hasFinalOutput
-      const reported = usage === undefined ? undefined : quantitiesOf(usage, isFinal)
-      const read = reported === undefined ? undefined : withoutContradictions(reported)
+      const { isStreamed, problem } = answer
+      const error = answer.errorType ?? errorType
       return {
-        ...(responseModel !== undefined && { responseModel }),
-        ...(serviceTier !== undefined && { serviceTier }),
-        ...(read !== undefined && { quantities: read.quantities }),
-        ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
-        isComplete,
+        ...messageUsage(message, usage, !isStreamed || hasFinalOutput),
+        ...(problem !== undefined && { reason: problem }),
+        isComplete: isStreamed ? isEnded : answer.isRead,
         isStreamed,
-        ...(responseId !== undefined && { responseId }),
-        ...(errorType !== undefined && { errorType }),
+        ...(error !== undefined && { errorType: error }),
       }
     },
-    outputText() {
-      if (isStreamed) return output.toString()
-      const text = new BoundedText()
-      addAnswerTexts(answered, text)
-      return text.toString()
-    },
   }
+}
 
-  function readPlain(answer: JsonObject | undefined): void {
-    isComplete = answer !== undefined
-    if (status >= 400 || answer?.['type'] === 'error') {
-      errorType = textAt(objectAt(answer, 'error'), 'type') ?? `http_${status}`
-      return
-    }
-    responseModel = textAt(answer, 'model')
-    responseId = textAt(answer, 'id')
-    mergeUsage(objectAt(answer, 'usage'))
-    answered = answer
+/** What a whole message says of its usage: a plain answer, or one of a batch. */
+export function anthropicUsage(message: JsonObject): MessageUsage {
+  return messageUsage(message, objectAt(message, 'usage'), true)
+}
+
+type MessageUsage = Omit<ReadUsage, 'isComplete' | 'isStreamed' | 'errorType'>
+
+function messageUsage(
+  message: JsonObject | undefined,
+  usage: JsonObject | undefined,
+  isFinal: boolean,
+): MessageUsage {
+  const responseModel = textAt(message, 'model')
+  const responseId = textAt(message, 'id')
+  const serviceTier = tierOf(usage)
+  const { own, apart, mismatch: iterationMismatch } = iterationsOf(usage, responseModel, serviceTier)
+  const reported = own ?? (usage === undefined ? undefined : quantitiesOf(usage, isFinal))
+  const read = reported === undefined ? undefined : withoutContradictions(reported)
+  const mismatch = read?.mismatch ?? writesMismatch(usage) ?? iterationMismatch
+  return {
+    ...(responseModel !== undefined && { responseModel }),
+    ...(serviceTier !== undefined && { serviceTier }),
+    ...(read !== undefined && { quantities: read.quantities }),
+    ...(mismatch !== undefined && { mismatch }),
+    ...(responseId !== undefined && { responseId }),
+    ...findingsOf(usage),
+    ...(apart.length > 0 && { apart }),
   }
+}
+
+/**
+ * `usage.iterations` (in beta; SDK 1.12, `BetaIterationsUsage`): one entry for each time that a model was asked,
+ * each billed by itself. Entries of the type `message` are the call's own; the top level may repeat their input
+ * only once, so their sum counts. What a compaction used, and what an advisor did, stands in no top level, the
+ * latter at the prices of its own model. Where a fallback model served the answer, the models that declined
+ * before are entries too, under their names.
+ */
+function iterationsOf(
+  usage: JsonObject | undefined,
+  responseModel: string | undefined,
+  serviceTier: string | undefined,
+): {
+  readonly own?: Record<string, number> | undefined
+  readonly apart: readonly ApartUsage[]
+  readonly mismatch?: string
+} {
+  const listed = usage?.['iterations']
+  if (!Array.isArray(listed)) return { apart: [] }
+  const iterations = listed.filter(isJsonObject).slice(0, ITERATIONS_MAX)
+  const isServedByFallback = iterations.some((iteration) => iteration['type'] === 'fallback_message')
+  const apart: ApartUsage[] = []
+  const own: JsonObject[] = []
+  let outputOfAll = 0
+  for (const iteration of iterations) {
+    const { type } = iteration
+    const model = textAt(iteration, 'model') ?? responseModel
+    const isBeside = type === 'compaction' || type === 'advisor_message'
+    // Without a fallback, the name may be an alias of the one that answers.
+    const isOwn = !isServedByFallback || type === 'fallback_message' || model === responseModel
+    if (!isBeside) outputOfAll += countAt(iteration, 'output_tokens') ?? 0
+    if (!isBeside && isOwn) {
+      own.push(iteration)
+      continue
+    }
+    const quantities = quantitiesOf(iteration, true)
+    if (quantities === undefined) continue
+    apart.push({
+      ...(model !== undefined && { responseModel: model }),
+      ...(serviceTier !== undefined && { serviceTier }),
+      ...withoutContradictions(quantities),
+      ...findingsOf(iteration),
+    })
+  }
+  const sum = summed(own, usage)
+  const output = countAt(usage, 'output_tokens')
+  const isWrong = sum !== undefined && output !== outputOfAll && output !== sum['output_tokens']
+  return {
+    own: sum,
+    apart,
+    ...(isWrong && { mismatch: `output_tokens is ${output}, its iterations add up to ${outputOfAll}` }),
+  }
+}
+
+/** Iterations that are read, at most. */
+const ITERATIONS_MAX = 100
+
+/** The counts of several iterations of one model. What iterations do not tell stands in the top level alone. */
+function summed(
+  iterations: readonly JsonObject[],
+  usage: JsonObject | undefined,
+): Record<string, number> | undefined {
+  const sum: Record<string, number> = {}
+  for (const iteration of iterations) {
+    const counts = quantitiesOf(iteration, true)
+    if (counts?.['input_tokens'] === undefined || counts['output_tokens'] === undefined) return undefined
+    for (const [meter, quantity] of Object.entries(counts)) sum[meter] = (sum[meter] ?? 0) + quantity
+  }
+  if (iterations.length === 0 || !Object.values(sum).every(Number.isSafeInteger)) return undefined
+  const thinking = countAt(objectAt(usage, 'output_tokens_details'), 'thinking_tokens') ?? 0
+  const searches = countAt(objectAt(usage, 'server_tool_use'), 'web_search_requests') ?? 0
+  if (thinking > 0) sum['reasoning_tokens'] ??= thinking
+  if (searches > 0) sum['web_search_requests'] = searches
+  return sum
+}
+
+/** Why the split of cache writes by duration contradicts their total. */
+function writesMismatch(usage: JsonObject | undefined): string | undefined {
+  const split = objectAt(usage, 'cache_creation')
+  const short = countAt(split, 'ephemeral_5m_input_tokens')
+  const long = countAt(split, 'ephemeral_1h_input_tokens')
+  const total = countAt(usage, 'cache_creation_input_tokens')
+  if (short === undefined || long === undefined || total === undefined || short + long === total) {
+    return undefined
+  }
+  return `cache_creation_input_tokens is ${total}, its parts add up to ${short + long}`
 }
 
 /** What makes an event worth parsing: `message_start`, `message_delta`, `message_stop`, and failures. */
 const NOTABLE = /"message_|"error"/
 
-/** Adds the texts of one event of a stream. */
-function addTexts(event: JsonObject | undefined, into: BoundedText): void {
-  const part = objectAt(event, 'content_block') ?? objectAt(event, 'delta')
+/** Adds the texts of one event of a stream, or of a whole message. */
+function addTexts(answer: JsonObject, into: BoundedText): void {
+  const { content } = answer
+  if (Array.isArray(content)) {
+    for (const block of content) {
+      if (!isJsonObject(block)) continue
+      into.add(textAt(block, 'text'))
+      into.add(textAt(block, 'thinking'))
+      into.add(jsonText(block['input']))
+    }
+    return
+  }
+  const part = objectAt(answer, 'content_block') ?? objectAt(answer, 'delta')
   into.add(textAt(part, 'text'))
   into.add(textAt(part, 'name'))
   into.add(textAt(part, 'partial_json'))
   into.add(textAt(part, 'thinking'))
-}
-
-/** Adds the texts of an answer that was not streamed. */
-function addAnswerTexts(answer: JsonObject | undefined, into: BoundedText): void {
-  const content = answer?.['content']
-  if (!Array.isArray(content)) return
-  for (const block of content) {
-    if (!isJsonObject(block)) continue
-    into.add(textAt(block, 'text'))
-    into.add(textAt(block, 'thinking'))
-    into.add(jsonText(block['input']))
-  }
 }
 
 /**

@@ -1,5 +1,6 @@
 import { EventStreamParser } from './framing/aws-event-stream.ts'
-import { type JsonObject, NO_BYTES, PlainBody, parseJsonObject, textAt, type UsageReader } from './reader.ts'
+import { type BodyProblem, PlainBody } from './plain-body.ts'
+import { type JsonObject, NO_BYTES, textAt, type UsageReader } from './reader.ts'
 
 /** What an API of Bedrock makes of an answer. */
 export interface BedrockFormat {
@@ -14,6 +15,8 @@ export interface BedrockAnswer extends Pick<UsageReader, 'respond' | 'push' | 'e
   readonly isStreamed: boolean
   /** Whether a plain answer was understood, or a failure had a body of JSON. */
   readonly isRead: boolean
+  /** Why a plain answer that is no failure could not be read. */
+  readonly problem: BodyProblem | undefined
   /** Why not all of a stream could be read. */
   readonly damage: string | undefined
   readonly errorType: string | undefined
@@ -31,6 +34,7 @@ export function bedrockAnswer(format: BedrockFormat): BedrockAnswer {
   let isStreamed = false
   let isRead = false
   let status = 0
+  let problem: BodyProblem | undefined
   let errorType: string | undefined
   let serviceTier: string | undefined
   let latency: string | undefined
@@ -42,6 +46,9 @@ export function bedrockAnswer(format: BedrockFormat): BedrockAnswer {
     },
     get isRead() {
       return isRead
+    },
+    get problem() {
+      return problem
     },
     get damage() {
       return stream.isDamaged ? 'the event stream is damaged' : undefined
@@ -78,12 +85,12 @@ export function bedrockAnswer(format: BedrockFormat): BedrockAnswer {
       return bytes
     },
     end() {
-      const text = isStreamed ? undefined : plain.text
-      if (text === undefined) return NO_BYTES
-      const body = parseJsonObject(text)
-      isRead = body !== undefined
-      if (status >= 400) errorType = errorOf(body, headerOf('x-amzn-errortype')) ?? `http_${status}`
-      else if (body !== undefined) format.readBody(body, Buffer.from(text))
+      if (isStreamed) return NO_BYTES
+      const body = plain.read(headerOf('content-type'))
+      if (status >= 400) errorType = errorOf(body.json, headerOf('x-amzn-errortype')) ?? `http_${status}`
+      else problem = body.problem
+      isRead = body.json !== undefined || problem === 'body_too_large'
+      if (body.json !== undefined && status < 400) format.readBody(body.json, Buffer.from(body.text ?? ''))
       return NO_BYTES
     },
   }

@@ -1,7 +1,9 @@
 import { bedrockAnswer } from './bedrock-answer.ts'
 import { bedrockModel, hidesModel } from './bedrock-model.ts'
+import { findingsOf } from './findings.ts'
 import { latin1 } from './framing/sse.ts'
 import { OutputText } from './output-text.ts'
+import { textOfBytes } from './plain-body.ts'
 import {
   BoundedText,
   countAt,
@@ -13,7 +15,6 @@ import {
   type ReaderRequest,
   type ReadUsage,
   textAt,
-  textOfBytes,
   textsOf,
   type UsageReader,
   withoutContradictions,
@@ -51,7 +52,7 @@ export function readBedrockConverse(request: ReaderRequest): UsageReader {
   const answer = bedrockAnswer({
     readEvent(type, payload) {
       if (type === 'metadata') {
-        const metadata = parseJsonObject(textOfBytes([payload]))
+        const metadata = parseJsonObject(textOfBytes(payload))
         if (metadata !== undefined) readMetadata(metadata)
       } else if (type === 'contentBlockDelta' || type === 'contentBlockStart') {
         output.keep(`data: ${latin1(payload)}\n\n`)
@@ -71,7 +72,7 @@ export function readBedrockConverse(request: ReaderRequest): UsageReader {
     push: answer.push,
     end: answer.end,
     result(): ReadUsage {
-      const { isStreamed, errorType, serviceTier, damage } = answer
+      const { isStreamed, errorType, serviceTier, damage, problem } = answer
       const mayHoldCache = isStreamed && /(?:^|\.)openai\./.test(request.model ?? '')
       const reported = usage === undefined ? undefined : quantitiesOf(usage, mayHoldCache)
       const read = reported === undefined ? undefined : withoutContradictions(reported)
@@ -82,6 +83,7 @@ export function readBedrockConverse(request: ReaderRequest): UsageReader {
         ...(serviceTier !== undefined && { serviceTier }),
         ...(read !== undefined && { quantities: read.quantities }),
         ...(mismatch !== undefined && { mismatch }),
+        ...findingsOf(usage, problem),
         isComplete: isComplete || (!isStreamed && answer.isRead),
         isStreamed,
         ...(errorType !== undefined && { errorType }),

@@ -1,6 +1,8 @@
 import { readAnthropicMessages } from './anthropic-messages.ts'
 import { bedrockAnswer } from './bedrock-answer.ts'
 import { hidesModel } from './bedrock-model.ts'
+import { findingsOf } from './findings.ts'
+import { textOfBytes } from './plain-body.ts'
 import {
   BoundedText,
   countAt,
@@ -11,7 +13,6 @@ import {
   type ReaderRequest,
   type ReadUsage,
   textAt,
-  textOfBytes,
   textsOf,
   type UsageReader,
   withoutContradictions,
@@ -35,12 +36,13 @@ export function readBedrockInvoke(request: ReaderRequest): UsageReader {
   const anthropic = isAnthropic ? readAnthropicMessages(request) : undefined
   const output = new BoundedText()
   let counted: Record<string, number> = {}
+  let usage: JsonObject | undefined
   let metrics: JsonObject | undefined
   let isComplete = false
 
   const answer = bedrockAnswer({
     readEvent(type, payload) {
-      const encoded = type === 'chunk' ? textAt(parseJsonObject(textOfBytes([payload])), 'bytes') : undefined
+      const encoded = type === 'chunk' ? textAt(parseJsonObject(textOfBytes(payload)), 'bytes') : undefined
       if (encoded === undefined) return
       const text = Buffer.from(encoded, 'base64').toString('utf8')
       // A line end would end the event; in JSON it can only stand between values.
@@ -56,12 +58,14 @@ export function readBedrockInvoke(request: ReaderRequest): UsageReader {
       if (anthropic !== undefined) return
       // Later events replace the counts of earlier ones: they are running totals.
       counted = { ...counted, ...countsOf(event) }
+      usage = { ...usage, ...usageOf(event) }
       addTexts(event, output)
     },
     readBody(invoked, bytes) {
       anthropic?.push(bytes)
       if (anthropic !== undefined) return
       counted = countsOf(invoked)
+      usage = usageOf(invoked)
       addTexts(invoked, output)
     },
   })
@@ -82,12 +86,13 @@ export function readBedrockInvoke(request: ReaderRequest): UsageReader {
       return rest
     },
     result(): ReadUsage {
-      const { isStreamed, serviceTier, damage } = answer
+      const { isStreamed, serviceTier, damage, problem } = answer
       const own = anthropic?.result()
       const reported = combined(own?.quantities ?? counted, bedrockCounts(metrics, answer.header))
       const read = withoutContradictions(reported.quantities)
       const hasQuantities = Object.keys(read.quantities).length > 0
-      const mismatch = own?.mismatch ?? read.mismatch ?? reported.mismatch ?? damage
+      const mismatch =
+        own?.mismatch ?? read.mismatch ?? reported.mismatch ?? totalMismatch(usage, counted) ?? damage
       const errorType = answer.errorType ?? (isStreamed || answer.isRead ? own?.errorType : undefined)
       return {
         // The maker's name for the model lacks the profile that the price depends on.
@@ -95,6 +100,9 @@ export function readBedrockInvoke(request: ReaderRequest): UsageReader {
         ...(serviceTier !== undefined && { serviceTier }),
         ...(hasQuantities && (isStreamed || errorType === undefined) && { quantities: read.quantities }),
         ...(mismatch !== undefined && { mismatch }),
+        ...findingsOf({ ...usage, ...own?.vendorUsage, ...bedrockUsage(metrics, answer.header) }, problem),
+        ...(problem === undefined && own?.reason === 'invalid_usage' && { reason: own.reason }),
+        ...(own?.apart !== undefined && { apart: own.apart }),
         isComplete: isStreamed ? isComplete || own?.isComplete === true : answer.isRead,
         isStreamed,
         ...(own?.responseId !== undefined && { responseId: own.responseId }),
@@ -121,6 +129,23 @@ function bedrockCounts(
   const cacheWrite = side('cacheWriteInputTokenCount', 'cache-write-input') ?? 0
   return inAndOut(uncached, side('outputTokenCount', 'output'), cacheRead, cacheWrite)
 }
+
+/** Bedrock's own counts under their names. */
+function bedrockUsage(metrics: JsonObject | undefined, header: (name: string) => string | null): object {
+  const headers = HEADERS.flatMap((name) => {
+    const text = header(name) ?? ''
+    return /^\d{1,15}$/.test(text) ? [[name, Number(text)] as const] : []
+  })
+  return { ...(metrics !== undefined && { [METRICS]: metrics }), ...Object.fromEntries(headers) }
+}
+
+const HEADERS = [
+  'x-amzn-bedrock-input-token-count',
+  'x-amzn-bedrock-output-token-count',
+  'x-amzn-bedrock-cache-read-input-token-count',
+  'x-amzn-bedrock-cache-write-input-token-count',
+  'x-amzn-bedrock-invocation-latency',
+]
 
 /** Counts of a call whose cache stands beside the input. */
 function inAndOut(
@@ -174,6 +199,34 @@ function disagreement(
   if (ours === undefined || theirs === undefined || ours === theirs || ours - apart === theirs)
     return undefined
   return `the model's maker counts ${ours} ${meter}, Bedrock ${theirs}`
+}
+
+/** The numbers of usage in an answer, or in one event of a stream, under the maker's names. */
+function usageOf(answer: JsonObject): JsonObject {
+  const usage = objectAt(answer, 'usage') ?? objectAt(objectAt(answer, 'metadata'), 'usage')
+  if (usage !== undefined) return usage
+  const { results } = answer
+  const kept = Object.fromEntries(Object.entries(answer).filter(([name]) => /_?token_?count$/i.test(name)))
+  return Array.isArray(results)
+    ? {
+        ...kept,
+        results: results.map((result) => (isJsonObject(result) ? { tokenCount: result['tokenCount'] } : {})),
+      }
+    : kept
+}
+
+/** Why the maker's total contradicts its parts; Amazon Nova's may have the cache in it or not. */
+function totalMismatch(
+  usage: JsonObject | undefined,
+  { input_tokens: input, output_tokens: output, ...parts }: Readonly<Record<string, number>>,
+): string | undefined {
+  const total = countAt(usage, 'totalTokens') ?? countAt(usage, 'total_tokens')
+  if (total === undefined || input === undefined || output === undefined) return undefined
+  const cache = (parts['cache_read_tokens'] ?? 0) + (parts['cache_write_tokens'] ?? 0)
+  const sum = input + output
+  return total === sum || total === sum - cache
+    ? undefined
+    : `the total is ${total}, but the parts add up to ${sum}, without the cache to ${sum - cache}`
 }
 
 /** The counts in an answer, or in one event of a stream, of makers other than Anthropic. */

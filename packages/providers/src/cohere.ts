@@ -1,3 +1,4 @@
+import { findingsOf } from './findings.ts'
 import { jsonAnswer } from './json-answer.ts'
 import {
   type BoundedText,
@@ -65,6 +66,7 @@ export function readCohere(request: ReaderRequest): UsageReader {
       return {
         ...(read !== undefined && { quantities: read.quantities }),
         ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
+        ...findingsOf(usage, answer.problem),
         isComplete: answer.isStreamed ? isEnded : answer.isRead,
         isStreamed: answer.isStreamed,
         ...(responseId !== undefined && { responseId }),

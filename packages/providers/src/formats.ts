@@ -1,9 +1,12 @@
 import { readAnthropicMessages } from './anthropic-messages.ts'
+import { readBatchResults } from './batch-results.ts'
+import { readBatchStatus } from './batch-status.ts'
 import { readBedrockConverse } from './bedrock-converse.ts'
 import { readBedrockInvoke } from './bedrock-invoke.ts'
 import { readCohere } from './cohere.ts'
 import { readGemini } from './gemini.ts'
 import { readGeminiEmbeddings } from './gemini-embeddings.ts'
+import { readGeminiInteractions } from './gemini-interactions.ts'
 import { readOllama } from './ollama.ts'
 import { readOpenaiSpeech, readOpenaiTranscription } from './openai-audio.ts'
 import { readOpenaiChat } from './openai-chat.ts'
@@ -25,8 +28,11 @@ export const READERS = {
   'bedrock-invoke': readBedrockInvoke,
   gemini: readGemini,
   'gemini-embeddings': readGeminiEmbeddings,
+  'gemini-interactions': readGeminiInteractions,
   cohere: readCohere,
   ollama: readOllama,
+  'batch-results': readBatchResults,
+  'batch-status': readBatchStatus,
 } as const satisfies Record<string, ReaderFactory>
 
 /** Wire formats that have a reader. */

@@ -1,3 +1,4 @@
+import { findingsOf } from './findings.ts'
 import { jsonAnswer } from './json-answer.ts'
 import {
   countAt,
@@ -18,10 +19,12 @@ import {
 export function readGeminiEmbeddings(request: ReaderRequest): UsageReader {
   const body = new LazyBody(request.bodyText)
   let inputTokens: number | undefined
+  let usage: unknown
   const answer = jsonAnswer({
     isNotable: () => true,
     readEvent: () => undefined,
     readBody: (answered) => {
+      usage = answered['usageMetadata'] ?? statisticsOf(answered)
       inputTokens = countAt(objectAt(answered, 'usageMetadata'), 'promptTokenCount') ?? predicted(answered)
     },
     addTexts: () => undefined,
@@ -36,6 +39,7 @@ export function readGeminiEmbeddings(request: ReaderRequest): UsageReader {
     result(): ReadUsage {
       return {
         ...(inputTokens !== undefined && { quantities: { input_tokens: inputTokens } }),
+        ...findingsOf(usage, answer.problem),
         isComplete: answer.isRead,
         isStreamed: answer.isStreamed,
         ...(answer.errorType !== undefined && { errorType: answer.errorType }),
@@ -57,4 +61,15 @@ function predicted(answer: JsonObject): number | undefined {
     sum += count
   }
   return Number.isSafeInteger(sum) ? sum : undefined
+}
+
+/** What Vertex AI counts of each text, and of all of them in characters. */
+function statisticsOf(answer: JsonObject): object {
+  const { predictions } = answer
+  const statistics = Array.isArray(predictions)
+    ? predictions.map((prediction) =>
+        isJsonObject(prediction) ? objectAt(objectAt(prediction, 'embeddings'), 'statistics') : undefined,
+      )
+    : []
+  return { ...objectAt(answer, 'metadata'), ...statistics }
 }

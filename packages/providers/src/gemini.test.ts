@@ -123,9 +123,14 @@ describe('answers', () => {
     ['an empty error', '', 503, { isComplete: false, errorType: 'http_503' }],
     ['an error without a name', '{"error":"no"}', 404, { isComplete: true, errorType: 'http_404' }],
     ['an error with status 200', '{"error":{}}', 200, { isComplete: true, errorType: 'error' }],
-    ['half a body', '{"usageMetadata":{"promptTokenCount":5},', 200, { isComplete: false }],
+    [
+      'half a body',
+      '{"usageMetadata":{"promptTokenCount":5},',
+      200,
+      { isComplete: false, reason: 'unreadable_body' },
+    ],
     ['an empty array', '[]', 200, { isComplete: false, isStreamed: true }],
-    ['nothing', '', 200, { isComplete: false }],
+    ['nothing', '', 200, { isComplete: false, reason: 'unreadable_body' }],
   ])('%s', (_, body, status, expected) => {
     const result = read({ bytes: utf8(body), status, contentType: JSON_TYPE })
     expect(result).toEqual({ isStreamed: false, outputText: '', ...expected })

@@ -1,7 +1,9 @@
+import { findingsOf } from './findings.ts'
 import { JsonArrayParser } from './framing/json-array.ts'
 import { latin1, type SseEvent, SseParser } from './framing/sse.ts'
 import { quantitiesOf } from './gemini-usage.ts'
 import { OutputText } from './output-text.ts'
+import { textOfBytes } from './plain-body.ts'
 import {
   type BoundedText,
   isEventStream,
@@ -15,7 +17,6 @@ import {
   type ReaderRequest,
   type ReadUsage,
   textAt,
-  textOfBytes,
   textsOf,
   type UsageReader,
 } from './reader.ts'
@@ -58,9 +59,7 @@ export function readGemini(request: ReaderRequest): UsageReader {
     }
   }
 
-  /** Gemini 3 and later bill each query once, earlier models a prompt that was searched for. */
-  const searches = () =>
-    EARLIER_MODEL.test(responseModel ?? request.model ?? '') ? Math.min(1, queries.size) : queries.size
+  const searches = () => billedSearches(queries, responseModel ?? request.model)
 
   const readEvent = ({ data, raw }: SseEvent) => {
     if (data === '') return
@@ -72,7 +71,7 @@ export function readGemini(request: ReaderRequest): UsageReader {
     for (const element of elements) {
       // Line ends are white space in JSON, and would end an event.
       output.keep(`data: ${latin1(element).replaceAll(/[\r\n]+/g, ' ')}\n\n`)
-      readPiece(textOfBytes([element]))
+      readPiece(textOfBytes(element))
     }
   }
 
@@ -102,16 +101,15 @@ export function readGemini(request: ReaderRequest): UsageReader {
     },
     result(): ReadUsage {
       const isStreamed = isEvents || json.isArray
-      const isComplete = (isStreamed ? isFinished : json.isWhole) || (status >= 400 && json.isWhole)
+      const problem = isStreamed || errorType !== undefined ? undefined : json.problem
+      const isWhole = json.isWhole || problem === 'body_too_large'
+      const isComplete = (isStreamed ? isFinished : isWhole) || (status >= 400 && json.isWhole)
       const usage =
         errorType === undefined || isStreamed ? objectAt(parseJsonObject(latest), 'usageMetadata') : undefined
-      const read = usage === undefined ? undefined : quantitiesOf(usage, isComplete)
-      const serviceTier = tierOf(usage)
       return {
         ...(responseModel !== undefined && { responseModel }),
-        ...(serviceTier !== undefined && { serviceTier }),
-        ...(read !== undefined && { quantities: withSearches(read.quantities, searches()) }),
-        ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
+        ...usageRead(usage, isComplete, searches()),
+        ...(problem !== undefined && { reason: problem }),
         isComplete,
         isStreamed,
         ...(responseId !== undefined && { responseId }),
@@ -130,6 +128,37 @@ const NOTABLE = /"finishReason"|"promptFeedback"|"webSearchQueries"|"error"/
  * count of what is billed.
  */
 const EARLIER_MODEL = /^(?:models\/)?gemini-[12][.-]/
+
+/** Gemini 3 and later bill each query once, earlier models a prompt that was searched for. */
+function billedSearches(queries: ReadonlySet<string>, model: string | undefined): number {
+  return EARLIER_MODEL.test(model ?? '') ? Math.min(1, queries.size) : queries.size
+}
+
+function usageRead(usage: JsonObject | undefined, isComplete: boolean, searches: number): GeminiUsage {
+  const read = usage === undefined ? undefined : quantitiesOf(usage, isComplete)
+  const serviceTier = tierOf(usage)
+  return {
+    ...(serviceTier !== undefined && { serviceTier }),
+    ...(read !== undefined && { quantities: withSearches(read.quantities, searches) }),
+    ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
+    ...findingsOf(usage),
+  }
+}
+
+type GeminiUsage = Omit<ReadUsage, 'isComplete' | 'isStreamed' | 'errorType'>
+
+/** What a whole response says of its usage: one of a batch. */
+export function geminiUsage(response: JsonObject): GeminiUsage {
+  const responseModel = textAt(response, 'modelVersion')
+  const responseId = textAt(response, 'responseId')
+  const queries = new Set<string>()
+  addQueries(response, queries)
+  return {
+    ...(responseModel !== undefined && { responseModel }),
+    ...usageRead(objectAt(response, 'usageMetadata'), true, billedSearches(queries, responseModel)),
+    ...(responseId !== undefined && { responseId }),
+  }
+}
 
 /** At most so many queries of an answer are told apart; a model makes a few. */
 const QUERIES_MAX = 1_000

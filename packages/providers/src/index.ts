@@ -4,7 +4,15 @@ import type { ReaderRequest, UsageReader } from './reader.ts'
 import type { RecognizedCall } from './recognize.ts'
 
 export type { WireFormat } from './formats.ts'
-export { type ReaderRequest, type ReadUsage, type UsageReader, withoutContradictions } from './reader.ts'
+export { realtimeUsage } from './openai-realtime.ts'
+export {
+  type ApartUsage,
+  type ReaderRequest,
+  type ReadUsage,
+  type SettledUsage,
+  type UsageReader,
+  withoutContradictions,
+} from './reader.ts'
 export {
   type EndpointMapping,
   isKnownProviderHost,
@@ -22,10 +30,18 @@ export {
 } from './tokenizer/token-counter.ts'
 
 /** Makes the reader for one exchange. */
-export function createReader(call: RecognizedCall, request: Omit<ReaderRequest, 'model'>): UsageReader {
+export function createReader(
+  call: RecognizedCall,
+  request: Omit<ReaderRequest, 'model' | 'resultsId'>,
+): UsageReader {
   const { provider } = call
   // Requests to Bedrock are signed, body and all: a changed one is refused.
   const isSigned = provider === 'aws.bedrock' || provider === 'bedrock'
   const injectStreamUsage = request.injectStreamUsage && !isSigned && !sendsStreamUsage(provider)
-  return READERS[call.format]({ ...request, injectStreamUsage, model: call.model })
+  return READERS[call.format]({
+    ...request,
+    injectStreamUsage,
+    model: call.model,
+    resultsId: call.resultsId,
+  })
 }

@@ -1,12 +1,12 @@
 import { latin1, type SseEvent, SseParser } from './framing/sse.ts'
 import { OutputText } from './output-text.ts'
+import { type BodyProblem, PlainBody, type PlainReading } from './plain-body.ts'
 import {
   BoundedText,
   isEventStream,
   type JsonObject,
   NO_BYTES,
   objectAt,
-  PlainBody,
   parseJsonObject,
   textAt,
   type UsageReader,
@@ -36,6 +36,8 @@ export interface JsonAnswer extends Pick<UsageReader, 'respond' | 'push' | 'end'
   readonly isStreamed: boolean
   /** Whether a plain answer was understood, or a failure had a body of JSON. */
   readonly isRead: boolean
+  /** Why a plain answer that is no failure could not be read. */
+  readonly problem: BodyProblem | undefined
   /** The provider's name for a failure; the HTTP status where it gave none. */
   readonly errorType: string | undefined
 }
@@ -60,6 +62,8 @@ export function jsonAnswer(format: AnswerFormat): JsonAnswer {
   let status = 0
   let answered: JsonObject | undefined
   let errorType: string | undefined
+  let problem: BodyProblem | undefined
+  let contentType: string | null = null
 
   const readEvent = ({ data, raw }: SseEvent) => {
     if (data === '') return
@@ -79,15 +83,17 @@ export function jsonAnswer(format: AnswerFormat): JsonAnswer {
     get isRead() {
       return isRead
     },
+    get problem() {
+      return problem
+    },
     get errorType() {
       return errorType
     },
     respond(answeredStatus, header) {
       status = answeredStatus
       isStreamed = isEventStream(header)
-      isBinary = /^\s*(?:(?:audio|image|video)\/|application\/octet-stream)/i.test(
-        header('content-type') ?? '',
-      )
+      contentType = header('content-type')
+      isBinary = /^\s*(?:(?:audio|image|video)\/|application\/octet-stream)/i.test(contentType ?? '')
     },
     push(bytes) {
       if (isStreamed) {
@@ -106,15 +112,14 @@ export function jsonAnswer(format: AnswerFormat): JsonAnswer {
         if (last !== undefined) readEvent(last)
         return NO_BYTES
       }
-      const { text } = plain
-      if (text !== undefined) {
-        const body = parseJsonObject(text)
-        isRead = body !== undefined
-        errorType = errorOf(body, status)
-        if (body !== undefined && errorType === undefined) {
-          answered = body
-          format.readBody(body)
-        }
+      const body: PlainReading = isBinary ? {} : plain.read(contentType)
+      errorType = errorOf(body.json, status)
+      if (errorType === undefined) problem = body.problem
+      // As far as anyone can say, what was too large to be kept came to its end.
+      isRead = body.json !== undefined || problem === 'body_too_large'
+      if (body.json !== undefined && errorType === undefined) {
+        answered = body.json
+        format.readBody(body.json)
       }
       return NO_BYTES
     },

@@ -1,6 +1,8 @@
+import { findingsOf } from './findings.ts'
 import { NdjsonParser } from './framing/ndjson.ts'
 import { latin1 } from './framing/sse.ts'
 import { OutputText } from './output-text.ts'
+import { type BodyProblem, PlainBody, textOfBytes } from './plain-body.ts'
 import {
   BoundedText,
   countAt,
@@ -10,12 +12,10 @@ import {
   LazyBody,
   NO_BYTES,
   objectAt,
-  PlainBody,
   parseJsonObject,
   type ReaderRequest,
   type ReadUsage,
   textAt,
-  textOfBytes,
   textsOf,
   type UsageReader,
   withoutContradictions,
@@ -40,13 +40,15 @@ export function readOllama(request: ReaderRequest): UsageReader {
   let errorType: string | undefined
   let last: JsonObject | undefined
   let answered: JsonObject | undefined
+  let problem: BodyProblem | undefined
+  let contentType: string | null = null
 
   const readLine = (bytes: Uint8Array) => {
     const line = latin1(bytes)
     output.keep(`data: ${line}\n\n`)
     // Inside a text of the answer the quotes would be escaped.
     if (!NOTABLE.test(line)) return
-    const piece = parseJsonObject(textOfBytes([bytes]))
+    const piece = parseJsonObject(textOfBytes(bytes))
     if (piece?.['error'] !== undefined) errorType = status >= 400 ? `http_${status}` : 'error'
     else if (piece?.['done'] === true) {
       isComplete = true
@@ -55,7 +57,7 @@ export function readOllama(request: ReaderRequest): UsageReader {
   }
 
   const readPlain = (answer: JsonObject | undefined) => {
-    isComplete = answer !== undefined
+    isComplete = answer !== undefined || problem === 'body_too_large'
     if (status >= 400 || answer?.['error'] !== undefined) {
       errorType = status >= 400 ? `http_${status}` : 'error'
       return
@@ -83,7 +85,8 @@ export function readOllama(request: ReaderRequest): UsageReader {
       ]),
     respond(answeredStatus, header) {
       status = answeredStatus
-      isStreamed = /ndjson|jsonl/i.test(header('content-type') ?? '')
+      contentType = header('content-type')
+      isStreamed = /ndjson|jsonl/i.test(contentType ?? '')
     },
     push(bytes) {
       if (isStreamed) for (const line of lines.push(bytes)) readLine(line)
@@ -98,8 +101,9 @@ export function readOllama(request: ReaderRequest): UsageReader {
         if (line !== undefined) readLine(line)
         if (status >= 400) errorType ??= `http_${status}`
       } else {
-        const { text } = plain
-        if (text !== undefined) readPlain(parseJsonObject(text))
+        const body = plain.read(contentType)
+        if (status < 400) problem = body.problem
+        readPlain(body.json)
       }
       return NO_BYTES
     },
@@ -109,6 +113,7 @@ export function readOllama(request: ReaderRequest): UsageReader {
         ...(responseModel !== undefined && { responseModel }),
         ...(read !== undefined && { quantities: read.quantities }),
         ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
+        ...findingsOf(last === undefined ? undefined : numbersOf(last), problem),
         isComplete,
         isStreamed,
         ...(errorType !== undefined && { errorType }),
@@ -125,7 +130,15 @@ export function readOllama(request: ReaderRequest): UsageReader {
 
 const NOTABLE = /"done"\s*:\s*true|"error"/
 
-/** The counts in the words of the usage event, and the seconds that the model was at work. */
+/** Counts and durations, which stand among the answer's other members. */
+function numbersOf(answer: JsonObject): object {
+  return Object.fromEntries(Object.entries(answer).filter(([name]) => /_(?:count|duration)$/.test(name)))
+}
+
+/**
+ * The counts in the words of the usage event. Durations are no meter: GPU seconds are those of the GPU, which a
+ * model may share, and would be counted twice.
+ */
 function quantitiesOf(
   answer: JsonObject,
 ):
@@ -142,8 +155,6 @@ function quantitiesOf(
     if (cached > 0) reported['cache_read_tokens'] = cached
   }
   if (output !== undefined) reported['output_tokens'] = output
-  const nanoseconds = (countAt(answer, 'prompt_eval_duration') ?? 0) + (countAt(answer, 'eval_duration') ?? 0)
-  if (nanoseconds > 0 && Number.isSafeInteger(nanoseconds)) reported['gpu_seconds'] = nanoseconds / 1e9
   return Object.keys(reported).length === 0 ? undefined : withoutContradictions(reported)
 }
 

@@ -116,6 +116,7 @@ describe('speech', () => {
       isComplete: true,
       isStreamed: true,
       outputText: '',
+      vendorUsage: { input_tokens: 14, output_tokens: 101, total_tokens: 115 },
     })
   })
 

@@ -1,3 +1,4 @@
+import { findingsOf } from './findings.ts'
 import { jsonAnswer } from './json-answer.ts'
 import { formField } from './multipart.ts'
 import { quantitiesOf as chatQuantitiesOf } from './openai-chat.ts'
@@ -57,6 +58,7 @@ export function readOpenaiTranscription(request: ReaderRequest): UsageReader {
         ...(responseModel !== undefined && { responseModel }),
         ...(read !== undefined && { quantities: read.quantities }),
         ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
+        ...findingsOf(isCut ? undefined : objectAt(answered, 'usage'), answer.problem),
         isComplete: answer.isStreamed ? isDone : answer.isRead,
         isStreamed: answer.isStreamed,
         ...(answer.errorType !== undefined && { errorType: answer.errorType }),
@@ -128,6 +130,7 @@ export function readOpenaiSpeech(request: ReaderRequest): UsageReader {
       return {
         ...(quantities !== undefined && { quantities }),
         ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
+        ...findingsOf(usage),
         isComplete: answer.isStreamed ? isDone : true,
         isStreamed: answer.isStreamed,
         ...(answer.errorType !== undefined && { errorType: answer.errorType }),

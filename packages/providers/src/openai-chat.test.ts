@@ -97,9 +97,9 @@ describe('plain answers', () => {
       { ...nothing(true), errorType: 'api_error' },
     ],
     ['no usage', '{"choices":[{"message":{"content":"Hi"}}]}', 200, { ...nothing(true), outputText: 'Hi' }],
-    ['half a body', '{"usage":{"prompt_tokens":5,', 200, nothing(false)],
-    ['no object', '[1]', 200, nothing(false)],
-    ['nothing', '', 200, nothing(false)],
+    ['half a body', '{"usage":{"prompt_tokens":5,', 200, { ...nothing(false), reason: 'unreadable_body' }],
+    ['no object', '[1]', 200, { ...nothing(false), reason: 'unreadable_body' }],
+    ['nothing', '', 200, { ...nothing(false), reason: 'unreadable_body' }],
   ])('%s', (_, body, status, expected) => {
     expect(readPlain(utf8(body), status).result).toEqual(expected)
   })

@@ -1,6 +1,9 @@
+import { findingsOf } from './findings.ts'
 import { latin1, type SseEvent, SseParser } from './framing/sse.ts'
 import {
+  breakdownIn,
   cachedTokens,
+  hardwareUsage,
   outputTokens,
   promptAudioSeconds,
   promptMismatch,
@@ -8,7 +11,9 @@ import {
   usageIn,
 } from './openai-dialects.ts'
 import { OutputText } from './output-text.ts'
+import { type BodyProblem, PlainBody } from './plain-body.ts'
 import {
+  type ApartUsage,
   BoundedText,
   countAt,
   isEventStream,
@@ -18,7 +23,6 @@ import {
   LazyBody,
   NO_BYTES,
   objectAt,
-  PlainBody,
   parseJsonObject,
   type ReaderRequest,
   type ReadUsage,
@@ -56,6 +60,10 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
   let errorType: string | undefined
   let isComplete = false
   let answered: JsonObject | undefined
+  let breakdown: JsonObject | undefined
+  let hardware: JsonObject | undefined
+  let problem: BodyProblem | undefined
+  let contentType: string | null = null
   const output = new OutputText((data, into) => addTexts(parseJsonObject(data), into))
   const sse = new SseParser()
   const plain = new PlainBody()
@@ -67,6 +75,8 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
     serviceTier =
       textAt(answer, 'service_tier') ?? textAt(objectAt(answer, 'usage'), 'service_tier') ?? serviceTier
     usage = usageIn(answer) ?? usage
+    breakdown = breakdownIn(answer) ?? breakdown
+    hardware = hardwareUsage(answer) ?? hardware
   }
 
   /** @returns the bytes of the event that the application may see */
@@ -99,6 +109,7 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
     respond(answeredStatus, header) {
       status = answeredStatus
       isStreamed = isEventStream(header)
+      contentType = header('content-type')
     },
     push(bytes) {
       if (!isStreamed) {
@@ -128,17 +139,14 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
       return isInjected ? visible : NO_BYTES
     },
     result(): ReadUsage {
-      const read = usage === undefined ? undefined : quantitiesOf(usage)
-      const cost = reportedCostUsd(usage)
       return {
         ...(responseModel !== undefined && { responseModel }),
+        ...usageRead(usage, breakdown, hardware),
         ...(serviceTier !== undefined && { serviceTier }),
-        ...(read !== undefined && { quantities: read.quantities }),
+        ...(problem !== undefined && { reason: problem }),
         isComplete,
         isStreamed,
         ...(responseId !== undefined && { responseId }),
-        ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
-        ...(cost !== undefined && { reportedCostUsd: cost }),
         ...(errorType !== undefined && { errorType }),
       }
     },
@@ -151,18 +159,86 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
   }
 
   function readPlain(): void {
-    const { text } = plain
-    if (text === undefined) return
-    const answer = parseJsonObject(text)
-    isComplete = answer !== undefined
+    const body = plain.read(contentType)
+    const answer = body.json
+    isComplete = answer !== undefined || body.problem === 'body_too_large'
     const error = objectAt(answer, 'error')
     if (status >= 400 || error !== undefined) {
       errorType = textAt(error, 'type') ?? textAt(error, 'code') ?? `http_${status}`
       return
     }
+    problem = body.problem
     answered = answer
     if (answer !== undefined) readAnswer(answer)
   }
+}
+
+type ChatUsage = Omit<ReadUsage, 'isComplete' | 'isStreamed' | 'errorType'>
+
+/** What a whole completion says of its usage: one of a batch. */
+export function chatUsage(answer: JsonObject): ChatUsage {
+  const responseModel = textAt(answer, 'model') || undefined
+  const responseId = textAt(answer, 'id') || undefined
+  const serviceTier = textAt(answer, 'service_tier') ?? textAt(objectAt(answer, 'usage'), 'service_tier')
+  return {
+    ...(responseModel !== undefined && { responseModel }),
+    ...usageRead(usageIn(answer), breakdownIn(answer), hardwareUsage(answer)),
+    ...(serviceTier !== undefined && { serviceTier }),
+    ...(responseId !== undefined && { responseId }),
+  }
+}
+
+function usageRead(
+  usage: JsonObject | undefined,
+  breakdown: JsonObject | undefined,
+  hardware: JsonObject | undefined,
+): ChatUsage {
+  const whole = usage === undefined ? undefined : quantitiesOf(usage)
+  const cost = reportedCostUsd(usage)
+  const [own, ...apart] = breakdown === undefined ? [] : modelUsages(breakdown)
+  const mismatch = own?.mismatch ?? whole?.mismatch ?? breakdownMismatch(whole?.quantities, own, apart)
+  const quantities = own?.quantities ?? whole?.quantities
+  return {
+    ...(own?.responseModel !== undefined && { responseModel: own.responseModel }),
+    ...(quantities !== undefined && { quantities }),
+    ...(mismatch !== undefined && { mismatch }),
+    ...findingsOf(hardware === undefined ? usage : { ...usage, x_groq: hardware }),
+    ...(cost !== undefined && { reportedCostUsd: cost }),
+    ...(apart.length > 0 && { apart }),
+  }
+}
+
+/** Models of a breakdown that become events of their own, at most. */
+const MODELS_MAX = 100
+
+/** Groq's compound systems ask several models, each at its own price: the first is the call's own. */
+function modelUsages({ models }: JsonObject): readonly ApartUsage[] {
+  if (!Array.isArray(models)) return []
+  return models
+    .filter(isJsonObject)
+    .slice(0, MODELS_MAX)
+    .flatMap((entry) => {
+      const usage = objectAt(entry, 'usage')
+      const read = usage && quantitiesOf(usage)
+      const responseModel = textAt(entry, 'model')
+      if (read === undefined) return []
+      return [{ ...(responseModel !== undefined && { responseModel }), ...read, ...findingsOf(usage) }]
+    })
+}
+
+function breakdownMismatch(
+  whole: Readonly<Record<string, number>> | undefined,
+  own: ApartUsage | undefined,
+  apart: readonly ApartUsage[],
+): string | undefined {
+  if (whole === undefined || own === undefined) return undefined
+  for (const meter of ['input_tokens', 'output_tokens'] as const) {
+    const sum = [own, ...apart].reduce((all, { quantities }) => all + (quantities[meter] ?? 0), 0)
+    if (whole[meter] !== undefined && whole[meter] !== sum) {
+      return `usage has ${whole[meter]} ${meter}, its breakdown by model ${sum}`
+    }
+  }
+  return undefined
 }
 
 /** The usage in the words of the usage event. */

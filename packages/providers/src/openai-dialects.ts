@@ -26,6 +26,16 @@ export function usageIn(answer: JsonObject): JsonObject | undefined {
   return objectAt(answer, 'usage') ?? objectAt(objectAt(answer, 'x_groq'), 'usage')
 }
 
+/** What Groq's compound systems used of each model that they asked. */
+export function breakdownIn(answer: JsonObject): JsonObject | undefined {
+  return objectAt(answer, 'usage_breakdown') ?? objectAt(objectAt(answer, 'x_groq'), 'usage_breakdown')
+}
+
+/** What Groq counts of its hardware's caches, in an answer that is not streamed. Not billed. */
+export function hardwareUsage(answer: JsonObject): JsonObject | undefined {
+  return objectAt(answer, 'usage') && objectAt(objectAt(answer, 'x_groq'), 'usage')
+}
+
 /**
  * Input tokens that were read from the cache: OpenAI, Groq, xAI, OpenRouter `prompt_tokens_details`; DeepSeek
  * `prompt_cache_hit_tokens`, which with `prompt_cache_miss_tokens` adds up to the prompt; Mistral

@@ -14,6 +14,8 @@ import { readOpenaiEmbeddings } from './openai-embeddings.ts'
 const readerOf = (bodyText: string | undefined = '{"model":"text-embedding-3-small","input":["a","b"]}') =>
   readOpenaiEmbeddings({ bodyText, injectStreamUsage: true })
 
+const countsIn = (usage: object, name: string) => typeof Reflect.get(usage, name) === 'number'
+
 describe('embeddings', () => {
   it.each<[name: string, quantities: Record<string, number>, rest: Partial<Reading>]>([
     ['plain', { input_tokens: 8 }, { responseModel: 'text-embedding-3-small' }],
@@ -26,7 +28,9 @@ describe('embeddings', () => {
     ],
   ])('%s', (name, quantities, rest) => {
     const { result } = passTranscript(readerOf(), `openai-embeddings/${name}.json`)
-    expect(result).toEqual({ quantities, isComplete: true, isStreamed: false, outputText: '', ...rest })
+    expect(result).toMatchObject({ isComplete: true, isStreamed: false, outputText: '', ...rest })
+    expect(result.quantities).toEqual(quantities)
+    expect(result).not.toHaveProperty('mismatch')
   })
 
   it('that failed count nothing', () => {
@@ -46,11 +50,13 @@ describe('embeddings', () => {
       { quantities: { input_tokens: 8 }, mismatch: 'total_tokens is 9, its parts add up to 8' },
     ],
     ['have no total', { prompt_tokens: 8 }, { quantities: { input_tokens: 8 } }],
-    ['have no number', { prompt_tokens: '8', total_tokens: 8 }, {}],
+    ['have no number', { prompt_tokens: '8', total_tokens: 8 }, { reason: 'invalid_usage' }],
   ])('that %s', (_, usage, expected) => {
     const bytes = utf8(JSON.stringify({ usage }))
     const { result } = exchange(readerOf(), { bytes, contentType: JSON_TYPE })
-    expect(result).toEqual({ isComplete: true, isStreamed: false, outputText: '', ...expected })
+    const { vendorUsage, ...read } = result
+    expect(read).toEqual({ isComplete: true, isStreamed: false, outputText: '', ...expected })
+    expect(Object.keys(vendorUsage ?? {})).toEqual(Object.keys(usage).filter((name) => countsIn(usage, name)))
   })
 
   it('name the model that was asked for, or that of the URL, and give the text for an estimate', () => {

@@ -1,3 +1,4 @@
+import { findingsOf } from './findings.ts'
 import { jsonAnswer } from './json-answer.ts'
 import {
   countAt,
@@ -35,22 +36,34 @@ export function readOpenaiEmbeddings(request: ReaderRequest): UsageReader {
     end: answer.end,
     outputText: answer.outputText,
     result(): ReadUsage {
-      const usage = objectAt(answered, 'usage')
-      const input = countAt(usage, 'prompt_tokens')
-      const total = countAt(usage, 'total_tokens')
-      const sum = (input ?? 0) + (countAt(usage, 'completion_tokens') ?? 0)
-      const isWrong = input !== undefined && total !== undefined && total !== sum
-      const responseModel = textAt(answered, 'model') || undefined
-      const responseId = textAt(answered, 'id') || undefined
+      const { problem } = answer
       return {
-        ...(responseModel !== undefined && { responseModel }),
-        ...(input !== undefined && { quantities: { input_tokens: input } }),
-        ...(isWrong && { mismatch: `total_tokens is ${total}, its parts add up to ${sum}` }),
+        ...embeddingsUsage(answered),
+        ...(problem !== undefined && { reason: problem }),
         isComplete: answer.isRead,
         isStreamed: answer.isStreamed,
-        ...(responseId !== undefined && { responseId }),
         ...(answer.errorType !== undefined && { errorType: answer.errorType }),
       }
     },
+  }
+}
+
+/** What an answer with embeddings says of its usage: a plain answer, or one of a batch. */
+export function embeddingsUsage(
+  answered: JsonObject | undefined,
+): Omit<ReadUsage, 'isComplete' | 'isStreamed' | 'errorType'> {
+  const usage = objectAt(answered, 'usage')
+  const input = countAt(usage, 'prompt_tokens')
+  const total = countAt(usage, 'total_tokens')
+  const sum = (input ?? 0) + (countAt(usage, 'completion_tokens') ?? 0)
+  const isWrong = input !== undefined && total !== undefined && total !== sum
+  const responseModel = textAt(answered, 'model') || undefined
+  const responseId = textAt(answered, 'id') || undefined
+  return {
+    ...(responseModel !== undefined && { responseModel }),
+    ...(input !== undefined && { quantities: { input_tokens: input } }),
+    ...(isWrong && { mismatch: `total_tokens is ${total}, its parts add up to ${sum}` }),
+    ...(responseId !== undefined && { responseId }),
+    ...findingsOf(usage),
   }
 }

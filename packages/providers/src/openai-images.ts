@@ -1,7 +1,9 @@
+import { findingsOf } from './findings.ts'
 import { jsonAnswer } from './json-answer.ts'
 import { formField } from './multipart.ts'
 import { type ReadQuantities, tokenQuantities } from './openai-usage.ts'
 import {
+  type ApartUsage,
   countAt,
   type JsonObject,
   objectAt,
@@ -26,6 +28,7 @@ export function readOpenaiImages(request: ReaderRequest): UsageReader {
   const model = textAt(body, 'model') || (formField(request.bodyText, 'model') ?? request.model)
   const prompt = textAt(body, 'prompt') ?? formField(request.bodyText, 'prompt')
   let usage: JsonObject | undefined
+  let svg: JsonObject | undefined
   let images = 0
   let errorType: string | undefined
   const answer = jsonAnswer({
@@ -37,10 +40,12 @@ export function readOpenaiImages(request: ReaderRequest): UsageReader {
         return
       }
       usage = objectAt(event, 'usage') ?? usage
+      svg = objectAt(event, 'svg_usage') ?? svg
       images += 1
     },
     readBody(read) {
       usage = objectAt(read, 'usage')
+      svg = objectAt(read, 'svg_usage')
       const { data } = read
       images = Array.isArray(data) ? data.length : 0
     },
@@ -56,9 +61,12 @@ export function readOpenaiImages(request: ReaderRequest): UsageReader {
     result(): ReadUsage {
       const read = quantitiesOf(usage, images, answer.isStreamed)
       const error = answer.errorType ?? errorType
+      const apart = svg === undefined ? undefined : svgUsage(svg)
       return {
         ...(read !== undefined && { quantities: read.quantities }),
         ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
+        ...findingsOf(usage, answer.problem),
+        ...(apart !== undefined && { apart: [apart] }),
         isComplete: answer.isStreamed ? images > 0 : answer.isRead,
         isStreamed: answer.isStreamed,
         ...(error !== undefined && { errorType: error }),
@@ -69,6 +77,15 @@ export function readOpenaiImages(request: ReaderRequest): UsageReader {
 
 /** Events that bring a finished image, or a failure. */
 const NOTABLE = /"type"\s*:\s*"(?:image_(?:generation|edit)\.completed|error)"/
+
+/** What writing an SVG took, by another model and beside the tokens of the pictures. */
+function svgUsage(usage: JsonObject): ApartUsage | undefined {
+  const reasoning = countAt(usage, 'reasoning_tokens') ?? 0
+  const read = tokenQuantities(usage, reasoning > 0 ? { reasoning_tokens: reasoning } : {})
+  const responseModel = textAt(usage, 'model')
+  if (read === undefined) return undefined
+  return { ...(responseModel !== undefined && { responseModel }), ...read, ...findingsOf(usage) }
+}
 
 function quantitiesOf(
   usage: JsonObject | undefined,

@@ -108,8 +108,8 @@ describe('plain answers', () => {
     ['a proxy’s page', '<html>Bad Gateway</html>', 502, { isComplete: false, errorType: 'http_502' }],
     ['an empty error', '', 503, { isComplete: false, errorType: 'http_503' }],
     ['an error with status 200', '{"error":{"code":"oops"}}', 200, { isComplete: true, errorType: 'oops' }],
-    ['half a body', '{"usage":{"input_tokens":5,', 200, { isComplete: false }],
-    ['no object', '[1]', 200, { isComplete: false }],
+    ['half a body', '{"usage":{"input_tokens":5,', 200, { isComplete: false, reason: 'unreadable_body' }],
+    ['no object', '[1]', 200, { isComplete: false, reason: 'unreadable_body' }],
   ])('%s', (_, body, status, expected) => {
     const { result } = exchange(readerOf(), { bytes: utf8(body), status, contentType: JSON_TYPE })
     expect(result).toEqual({ isStreamed: false, outputText: '', ...expected })

@@ -1,3 +1,4 @@
+import { findingsOf } from './findings.ts'
 import { jsonAnswer } from './json-answer.ts'
 import { tokenQuantities } from './openai-usage.ts'
 import {
@@ -38,6 +39,7 @@ export function readOpenaiResponses(request: ReaderRequest): UsageReader {
   let serviceTier: string | undefined
   let usage: JsonObject | undefined
   let tools: Readonly<Record<string, number>> = {}
+  let toolUsage: JsonObject | undefined
   let isComplete = false
   let isPending = false
   let errorType: string | undefined
@@ -54,6 +56,7 @@ export function readOpenaiResponses(request: ReaderRequest): UsageReader {
     if (status === 'failed') errorType = textAt(objectAt(response, 'error'), 'code') ?? 'failed'
     if (status === 'cancelled') errorType = 'cancelled'
     tools = toolMeters(response)
+    toolUsage = objectAt(response, 'tool_usage')
   }
 
   const answer = jsonAnswer({
@@ -78,21 +81,49 @@ export function readOpenaiResponses(request: ReaderRequest): UsageReader {
     end: answer.end,
     outputText: answer.outputText,
     result(): ReadUsage {
-      const read = usage === undefined ? undefined : tokenQuantities(usage, tools)
       const error = answer.errorType ?? errorType
+      const { problem } = answer
       return {
         ...(responseModel !== undefined && { responseModel }),
         ...(serviceTier !== undefined && { serviceTier }),
-        ...(read !== undefined && { quantities: read.quantities }),
-        isComplete: isComplete || (answer.isRead && answer.errorType !== undefined),
+        ...usageRead(usage, tools, toolUsage),
+        ...(problem !== undefined && { reason: problem }),
+        isComplete: isComplete || (answer.isRead && (answer.errorType ?? problem) !== undefined),
         // A stream that ends before its response does was cut; only a plain answer may be queued.
         ...(isPending && !answer.isStreamed && { isPending }),
         isStreamed: answer.isStreamed,
         ...(responseId !== undefined && { responseId }),
-        ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
         ...(error !== undefined && { errorType: error }),
       }
     },
+  }
+}
+
+type ResponseUsage = Omit<ReadUsage, 'isComplete' | 'isStreamed' | 'errorType'>
+
+/** What a whole response says of its usage: one of a batch. */
+export function responseUsage(response: JsonObject): ResponseUsage {
+  const responseModel = textAt(response, 'model') || undefined
+  const responseId = textAt(response, 'id') || undefined
+  const serviceTier = textAt(response, 'service_tier')
+  return {
+    ...(responseModel !== undefined && { responseModel }),
+    ...(serviceTier !== undefined && { serviceTier }),
+    ...usageRead(objectAt(response, 'usage'), toolMeters(response), objectAt(response, 'tool_usage')),
+    ...(responseId !== undefined && { responseId }),
+  }
+}
+
+function usageRead(
+  usage: JsonObject | undefined,
+  tools: Readonly<Record<string, number>>,
+  toolUsage: JsonObject | undefined,
+): ResponseUsage {
+  const read = usage === undefined ? undefined : tokenQuantities(usage, tools)
+  return {
+    ...(read !== undefined && { quantities: read.quantities }),
+    ...(read?.mismatch !== undefined && { mismatch: read.mismatch }),
+    ...findingsOf(toolUsage === undefined ? usage : { ...usage, tool_usage: toolUsage }),
   }
 }
 

@@ -21,6 +21,7 @@ export class OutputText {
 
   /** @param events whole events, one character per byte */
   keep(events: string): void {
+    if (this.#text.isFull) return
     this.#unread.push(events)
     this.#unreadLength += events.length
     if (this.#unreadLength > UNREAD_MAX) this.#read()

@@ -1,4 +1,6 @@
 import { findContradictions, type VendorUsage } from '@tokentally/core'
+import type { UsageFindings } from './findings.ts'
+import type { Operation } from './recognize.ts'
 
 /** What a call's answer said about usage. Counts are those of the provider; absent means not reported. */
 export interface ReadUsage {
@@ -17,18 +19,49 @@ export interface ReadUsage {
   readonly mismatch?: string
   /** The provider's usage as it came, numbers alone (`vendorUsageOf`). */
   readonly vendorUsage?: VendorUsage
-  /** Why there are no counts although the answer came, as a code: `unreadable_body`, `body_too_large`, `invalid_usage`. */
+  /**
+   * Why counts are missing although the answer came, as a code: `unreadable_body` (not what its type says),
+   * `body_too_large` (to be kept for reading), `invalid_usage` (some counts are none; the others stand).
+   */
   readonly reason?: string
   /** What the provider says that it charged, in US dollars, as plain decimal text. */
   readonly reportedCostUsd?: string
   /** The provider's name for a failure. */
   readonly errorType?: string
+  /** What other models did for this call, each of which becomes an event of its own. */
+  readonly apart?: readonly ApartUsage[]
+  /** When a batch was made, and under which ids its results are fetched. */
+  readonly batch?: { readonly resultIds: readonly string[]; readonly madeAtMs: number }
+}
+
+/** A usage of a call that is billed apart from the call's own: another model's, or under another price. */
+export interface ApartUsage extends UsageFindings {
+  readonly responseModel?: string
+  readonly serviceTier?: string
+  readonly quantities: Readonly<Record<string, number>>
+  readonly mismatch?: string
+}
+
+/** The usage of a call that was made before, as a later answer tells: a result of a batch. */
+export interface SettledUsage {
+  /** Made of the provider's own ids: the same whenever and by whomever it is read. */
+  readonly id: string
+  readonly operation: Operation
+  /** When the call was answered, UTC milliseconds, where the result says so. */
+  readonly tsMs?: number
+  /** The application's own name for the call. Never stored. */
+  readonly customId?: string
+  /** The provider's id of the call. */
+  readonly requestId?: string
+  readonly usage: ReadUsage
 }
 
 /** The request as the application sends it. */
 export interface ReaderRequest {
   /** The model that the URL names, for formats whose body does not. */
   readonly model?: string | undefined
+  /** The file or batch whose results are fetched. */
+  readonly resultsId?: string | undefined
   readonly bodyText: string | undefined
   /** Ask the provider for a stream's usage where the application did not, and hide the extra chunk again. */
   readonly injectStreamUsage: boolean
@@ -54,6 +87,8 @@ export interface UsageReader {
   /** The body has ended. @returns bytes that were held back */
   end(): Uint8Array
   result(): ReadUsage
+  /** Usages of calls that were made before, which the last bytes told; each is handed out once. */
+  takeSettled?(): readonly SettledUsage[]
   /** Text of the answer as far as it came, for estimating; bounded, and never leaves the process. */
   outputText(): string
 }
@@ -65,9 +100,6 @@ export const NO_BYTES: Uint8Array = new Uint8Array(0)
 
 /** Longest answer text that is kept for an estimate, in characters; beyond it the text is cut. */
 export const OUTPUT_TEXT_MAX = 1_048_576
-
-/** Largest plain (not streamed) body that is kept for reading, in bytes; larger ones go unread and are marked so. */
-export const PLAIN_BODY_MAX_BYTES = 64 * 1024 * 1024
 
 /** A JSON object as it arrives: nothing about it is known. */
 export type JsonObject = Readonly<Record<string, unknown>>
@@ -168,6 +200,11 @@ export class BoundedText {
     this.#text += text.slice(0, OUTPUT_TEXT_MAX - this.#text.length)
   }
 
+  /** Whether more is not kept. */
+  get isFull(): boolean {
+    return this.#text.length >= OUTPUT_TEXT_MAX
+  }
+
   toString(): string {
     return this.#text
   }
@@ -215,31 +252,6 @@ export function jsonText(value: unknown): string | undefined {
   } catch {
     return undefined
   }
-}
-
-/** The body of an answer that is not streamed, as far as it is kept for reading. */
-export class PlainBody {
-  readonly #pieces: Uint8Array[] = []
-  #bytes = 0
-
-  add(bytes: Uint8Array): void {
-    this.#bytes += bytes.length
-    // Copied: the bytes go on to the application, and a byte stream takes their memory along. Not by `slice`,
-    // which is a view where the chunk is a `Buffer`.
-    if (this.#bytes <= PLAIN_BODY_MAX_BYTES) this.#pieces.push(Buffer.from(bytes))
-  }
-
-  /** Undefined for a body that was too large to be kept. */
-  get text(): string | undefined {
-    return this.#bytes > PLAIN_BODY_MAX_BYTES ? undefined : textOfBytes(this.#pieces)
-  }
-}
-
-/** UTF-8 text that arrived in pieces, mostly in one. */
-export function textOfBytes(pieces: readonly Uint8Array[]): string {
-  const [only] = pieces
-  const bytes = pieces.length === 1 && only !== undefined ? only : Buffer.concat(pieces)
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8')
 }
 
 /** Whether the answer is a stream of server-sent events. */

@@ -23,6 +23,8 @@ export type Operation =
   | 'transcription'
   /** Fetches an answer that was made, and billed, before. */
   | 'fetch_response'
+  /** Asks how a batch stands, or fetches its results, each of which is a call of its own. */
+  | 'fetch_batch'
 
 /** What a family of APIs knows of a call from its URL alone. */
 export interface FamilyCall {
@@ -30,6 +32,8 @@ export interface FamilyCall {
   readonly operation: Operation
   /** The model, where the URL names it. */
   readonly model?: string
+  /** The file or batch whose results are fetched. */
+  readonly resultsId?: string
 }
 
 /** Reads method and path below a base URL. @returns undefined for what is free or has no reader */
@@ -96,7 +100,7 @@ const VENDORS: readonly Vendor[] = [
 
 /** A part of every path that a family may recognize; a quick look that spares other URLs the rest. */
 const BILLABLE_PATH =
-  /\/completions|\/messages|\/responses|\/embeddings|\/images\/|\/audio\/|\/converse|\/invoke|:\w*(?:enerateContent|mbedContents?|redict)\b|\/(?:api|v1|v2)\/(?:chat|generate|embed|rerank)/
+  /\/completions|\/messages|\/responses|\/embeddings|\/images\/|\/audio\/|\/converse|\/invoke|:\w*(?:enerateContent|mbedContents?|redict)\b|\/(?:api|v1|v2)\/(?:chat|generate|embed|rerank)|\/files\/[^/]+(?:\/content|:download)|\/interactions\b|\/batch(?:es|\/jobs)\//
 
 /** Whether a URL or its path may be a call's. */
 export function mayBeCall(url: string): boolean {

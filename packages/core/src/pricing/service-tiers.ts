@@ -22,6 +22,19 @@ export const SERVICE_TIER_PRICES: readonly ServiceTierPrice[] = [
     source: 'https://platform.openai.com/docs/guides/batch: 50% cost discount compared to synchronous APIs',
   },
   {
+    provider: 'azure',
+    tier: 'batch',
+    tokenMultiplier: '0.5',
+    source:
+      'https://learn.microsoft.com/en-us/azure/ai-services/openai/how-to/batch: 50% less cost than global standard; read 2026-11',
+  },
+  {
+    provider: 'mistral',
+    tier: 'batch',
+    tokenMultiplier: '0.5',
+    source: 'https://docs.mistral.ai/studio-api/batch-processing: at a 50% discount; read 2026-11',
+  },
+  {
     provider: 'openai',
     tier: 'flex',
     tokenMultiplier: '0.5',
@@ -77,6 +90,7 @@ const MULTIPLIERS: ReadonlyMap<string, string> = new Map(
  * What a tier multiplies token prices by, `'1'` for the standard ones; undefined when the price of the tier is
  * not known. Then a call has no price, which says less than a wrong one and says it aloud:
  *
+ * - `batch` of Groq and Together: a discount that differs by model or by source ("25%", "up to 50%");
  * - `priority`, `fast`, `ultrafast`, `performance`, Vertex `on_demand_…`: other prices for each model, not a common
  *   multiple;
  * - OpenAI `scale`, Anthropic `priority`, Bedrock `reserved`, Vertex `provisioned_throughput`: capacity bought

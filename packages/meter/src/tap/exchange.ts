@@ -157,7 +157,7 @@ export class Exchange {
     }
     const { finishLeftStreams } = this.#dependencies
     const isAnswered = this.#status >= 200 && this.#status < 300
-    if (this.#isOver || !isAnswered || finishLeftStreams === false) {
+    if (this.#isOver || !isAnswered || finishLeftStreams === false || !this.#metered.isCharged) {
       if (isAnswered) this.#over('abandoned')
       return false
     }

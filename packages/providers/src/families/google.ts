@@ -3,7 +3,16 @@ import { openaiCall } from './openai.ts'
 
 /** The Gemini API. */
 export function geminiCall(method: string, path: string): FamilyCall | undefined {
-  const below = path.replace(/^\/v1(?:alpha|beta)?(?=\/)/, '')
+  const below = path.replace(/^(?:\/download)?\/v1(?:alpha|beta)?(?=\/)/, '')
+  const { batch, file } = (method === 'GET' ? BATCH.exec(below)?.groups : undefined) ?? {}
+  if (batch !== undefined) return { format: 'batch-status', operation: 'fetch_batch', resultsId: batch }
+  if (file !== undefined) return { format: 'batch-results', operation: 'fetch_batch', resultsId: file }
+  if (method === 'POST' && below === '/interactions') {
+    return { format: 'gemini-interactions', operation: 'generate_content' }
+  }
+  if (method === 'GET' && INTERACTION.test(below)) {
+    return { format: 'gemini-interactions', operation: 'fetch_response' }
+  }
   if (below.startsWith('/openai/')) return openaiCall(method, below.slice('/openai'.length))
   const { model, verb } = GEMINI_PATH.exec(below)?.groups ?? {}
   return googleCall(method, model, verb)
@@ -22,6 +31,9 @@ export function vertexCall(method: string, path: string): FamilyCall | undefined
   return { format: 'anthropic-messages', operation: 'chat', model: decoded(model) }
 }
 
+const INTERACTION = /^\/interactions\/[^/:]+$/
+/** A batch, or a file that may be its results. */
+const BATCH = /^\/(?:(?<batch>batches\/[^/:]+)|(?<file>files\/[^/:]+):download)$/
 const GEMINI_PATH = /^\/(?:models|tunedModels)\/(?<model>[^/:]+):(?<verb>\w+)$/
 const VERTEX_PATH =
   /^(?:\/publishers\/(?<publisher>google|anthropic)\/models|\/endpoints)\/(?<model>[^/:]+):(?<verb>\w+)$/

@@ -6,6 +6,7 @@ export function openaiCall(method: string, path: string): FamilyCall | undefined
   if (RESPONSE.test(below) && (method === 'GET' || (method === 'POST' && below.endsWith('/cancel')))) {
     return { format: 'openai-responses', operation: 'fetch_response' }
   }
+  if (method === 'GET') return batchCall(below)
   if (method !== 'POST') return undefined
   switch (below) {
     case '/chat/completions':
@@ -31,9 +32,32 @@ export function openaiCall(method: string, path: string): FamilyCall | undefined
     case '/audio/speech':
       return { format: 'openai-speech', operation: 'speech' }
     default:
-      return undefined
+      return engineCall(below)
   }
 }
+
+/** The oldest URLs name the model ("engines" of OpenAI's API before 2023); other services still answer there. */
+function engineCall(below: string): FamilyCall | undefined {
+  const { model, api } =
+    /^\/engines\/(?<model>[^/]+)\/(?<api>completions|embeddings)$/.exec(below)?.groups ?? {}
+  if (model === undefined) return undefined
+  return api === 'completions'
+    ? { format: 'openai-chat', operation: 'text_completion', model }
+    : { format: 'openai-embeddings', operation: 'embeddings', model }
+}
+
+/**
+ * The results of a batch are a file among others: its content tells whether it is one. Mistral has jobs instead of
+ * batches (Mistral API reference "Batch", read 2026-11).
+ */
+function batchCall(below: string): FamilyCall | undefined {
+  const { file, batch } = BATCH.exec(below)?.groups ?? {}
+  if (file !== undefined) return { format: 'batch-results', operation: 'fetch_batch', resultsId: file }
+  if (batch !== undefined) return { format: 'batch-status', operation: 'fetch_batch', resultsId: batch }
+  return undefined
+}
+
+const BATCH = /^\/(?:files\/(?<file>[^/]+)\/content|(?:batches|batch\/jobs)\/(?<batch>[^/]+))$/
 
 /** One response that exists: it is fetched, or told to stop. */
 const RESPONSE = /^\/responses\/resp_[^/]+(?:\/cancel)?$/

@@ -1,3 +1,5 @@
+import { HeldBytes } from './held-bytes.ts'
+
 /**
  * A JSON array over bytes as they arrive, cut into its elements (RFC 8259): how Google streams where no
  * server-sent events are asked for. A body that is one object, as an answer that is not streamed, is its own
@@ -20,10 +22,11 @@ export class JsonArrayParser {
   #state: 'before' | 'between' | 'inside' | 'closed' = 'before'
   #isArray = false
   #isWhole = false
+  #isOversized = false
   #depth = 0
   #isString = false
   #isEscaped = false
-  #held: Uint8Array[] = []
+  readonly #held = new HeldBytes()
   #heldBytes = 0
 
   /** Whether the body is an array: the answer is streamed. */
@@ -34,6 +37,12 @@ export class JsonArrayParser {
   /** Whether the array, or the only object, has come to its end. */
   get isWhole(): boolean {
     return this.#isWhole
+  }
+
+  /** Why there was nothing to read, once the body has ended and is no array. */
+  get problem(): 'unreadable_body' | 'body_too_large' | undefined {
+    if (this.#isOversized || this.#heldBytes > ELEMENT_MAX_BYTES) return 'body_too_large'
+    return this.#isWhole ? undefined : 'unreadable_body'
   }
 
   /** @returns the objects that these bytes complete, in order */
@@ -86,16 +95,21 @@ export class JsonArrayParser {
 
   #hold(bytes: Uint8Array): void {
     this.#heldBytes += bytes.length
-    // Copied: the chunk may be a view on memory that the sender uses again.
-    if (this.#heldBytes <= ELEMENT_MAX_BYTES) this.#held.push(new Uint8Array(bytes))
-    else this.#held = []
+    if (this.#heldBytes <= ELEMENT_MAX_BYTES) this.#held.add(bytes)
+    else this.#held.take()
   }
 
   #take(rest: Uint8Array): Uint8Array | undefined {
     const length = this.#heldBytes + rest.length
-    const element = this.#held.length === 0 ? rest : Buffer.concat([...this.#held, rest])
-    this.#held = []
+    const isWhole = this.#heldBytes === 0
     this.#heldBytes = 0
-    return length > ELEMENT_MAX_BYTES ? undefined : element
+    if (length > ELEMENT_MAX_BYTES) {
+      this.#held.take()
+      this.#isOversized = true
+      return undefined
+    }
+    if (isWhole) return rest
+    this.#held.add(rest)
+    return this.#held.take()
   }
 }

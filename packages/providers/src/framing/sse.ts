@@ -1,3 +1,5 @@
+import { HeldBytes } from './held-bytes.ts'
+
 /**
  * Server-sent events over bytes as they arrive (WHATWG HTML standard, section 9.2 "Server-sent events"):
  * lines end in LF, CRLF or CR; an empty line ends an event. Every byte belongs to exactly one event, so that
@@ -24,8 +26,7 @@ const NOTHING: Uint8Array = new Uint8Array(0)
 
 /** Cuts a byte stream into events. */
 export class SseParser {
-  #held: Uint8Array[] = []
-  #heldBytes = 0
+  readonly #held = new HeldBytes()
   /** Whether the line being read has no byte yet. */
   #isLineEmpty = true
   #wasCr = false
@@ -41,7 +42,7 @@ export class SseParser {
    * @returns the bytes as text, one character per byte; undefined when they must be pushed
    */
   wholeEvents(bytes: Uint8Array): string | undefined {
-    if (this.#heldBytes > 0 || this.#isEnded || !this.#isLineEmpty) return undefined
+    if (this.#held.length > 0 || this.#isEnded || !this.#isLineEmpty) return undefined
     const { length } = bytes
     if (length < 2 || bytes[length - 1] !== LF || bytes[length - 2] !== LF) return undefined
     const text = latin1(bytes)
@@ -83,8 +84,8 @@ export class SseParser {
         this.#wasCr = false
       }
     }
-    if (start < bytes.length) this.#hold(bytes.subarray(start))
-    if (this.#heldBytes > EVENT_MAX_BYTES) {
+    if (start < bytes.length) this.#held.add(bytes.subarray(start))
+    if (this.#held.length > EVENT_MAX_BYTES) {
       events.push(this.#take(NOTHING))
       this.#isOversized = true
     }
@@ -93,20 +94,15 @@ export class SseParser {
 
   /** The stream has ended. @returns what arrived after the last empty line, as an event */
   end(): SseEvent | undefined {
-    return this.#heldBytes === 0 ? undefined : this.#take(NOTHING)
-  }
-
-  #hold(bytes: Uint8Array): void {
-    // Copied: the chunk may be a view on memory that the sender uses again. Not by `slice`, which is a view
-    // where the chunk is a `Buffer`.
-    this.#held.push(Buffer.from(bytes))
-    this.#heldBytes += bytes.length
+    return this.#held.length === 0 ? undefined : this.#take(NOTHING)
   }
 
   #take(rest: Uint8Array): SseEvent {
-    const raw = this.#heldBytes === 0 ? rest : Buffer.concat([...this.#held, rest])
-    this.#held = []
-    this.#heldBytes = 0
+    let raw = rest
+    if (this.#held.length > 0) {
+      this.#held.add(rest)
+      raw = this.#held.take()
+    }
     const isUnread = this.#isOversized || raw.length > EVENT_MAX_BYTES
     this.#isOversized = false
     return { raw, data: isUnread ? '' : dataOf(raw) }
