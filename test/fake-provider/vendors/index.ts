@@ -1,11 +1,6 @@
 import { createServer as createHttpServer, type IncomingMessage, ServerResponse } from 'node:http'
-import {
-  createServer as createHttp2Server,
-  type Http2ServerRequest,
-  Http2ServerResponse,
-  type ServerHttp2Session,
-} from 'node:http2'
-import { type AddressInfo, connect } from 'node:net'
+import { createServer as createHttp2Server, type Http2ServerRequest, Http2ServerResponse } from 'node:http2'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import { constants, createGzip, gzipSync } from 'node:zlib'
 import { Agent } from 'undici'
@@ -61,11 +56,12 @@ export async function startFakeVendors(): Promise<FakeVendors> {
   }
   const http = createHttpServer(handle(false))
   const http2 = createHttp2Server(handle(true))
-  const sessions = new Set<ServerHttp2Session>()
-  http2.on('session', (session) => {
-    sessions.add(session)
-    session.on('error', () => undefined)
-    session.on('close', () => sessions.delete(session))
+  // Sockets, not sessions: one whose session has ended may be half open.
+  const sockets = new Set<Socket>()
+  http2.on('session', (session) => session.on('error', () => undefined))
+  http2.on('connection', (socket) => {
+    sockets.add(socket)
+    socket.on('close', () => sockets.delete(socket))
   })
   for (const server of [http, http2]) {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -95,9 +91,10 @@ export async function startFakeVendors(): Promise<FakeVendors> {
       return current
     },
     async close() {
+      current.goOn()
       await Promise.all(agents.map((agent) => agent.destroy()))
       http.closeAllConnections()
-      for (const session of sessions) session.destroy()
+      for (const socket of sockets) socket.destroy()
       await Promise.all([http, http2].map((server) => new Promise((resolve) => server.close(resolve))))
     },
   }
