@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type Bench, type Comparison, tableOf } from './figures.ts'
 import { ingestBench } from './ingest/ingest.ts'
+import { memoryBench } from './memory/memory.ts'
 import { perCallBench } from './per-call/per-call.ts'
 import { reportBench } from './report/report.ts'
 
@@ -11,6 +12,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   call: perCallBench,
   ingest: ingestBench,
   report: reportBench,
+  memory: memoryBench,
 }
 
 const HELP = `npm run bench -- [options]
@@ -23,8 +25,9 @@ all rounds and its 95 % confidence interval (with fewer than six rounds, the sma
   ingest   events per second over HTTP with 1, 100 and 1,000 events a request: beside binary COPY with dedupe
            of the same rows into the same database
   report   the 30-day report by customer and model on 10 million events: beside the same query on the ledger
+  memory   heap of a metered app after 100,000 streamed calls: beside its heap after 10,000
 
-  --only NAMES   comma-separated: call, ingest, report (default: all)
+  --only NAMES   comma-separated: call, ingest, report, memory (default: all)
   --quick        less of everything, to see whether it works
   --output FILE  where to write the figures as JSON (default: bench/results.json)
   --help

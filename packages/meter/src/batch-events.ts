@@ -4,7 +4,7 @@ import { appendApart } from './apart-events.ts'
 import type { EventSink } from './event-sink.ts'
 
 /** What of a recognized call matters when it fetches results. */
-type FetchOfBatch = Pick<RecognizedCall, 'provider' | 'resultsId'>
+type FetchOfBatch = Pick<RecognizedCall, 'provider' | 'region' | 'resultsId'>
 
 /**
  * Events of a batch's results. Results may be fetched any number of times, by any process: the event of a result

@@ -1,6 +1,6 @@
 import { mayBeCall, type RecognizedCall } from '@tokentally/providers'
 import { Exchange } from './exchange.ts'
-import { guarded, insideTap, RETRY_COUNT, recognizeOnce, type TapDependencies } from './tap.ts'
+import { guarded, insideTap, RETRY_COUNT, recognizeOnce, type TapDependencies, type Watched } from './tap.ts'
 
 /**
  * The tap of undici's own `request`, `stream`, `pipeline` and `fetch`, and of `fetch` functions that were
@@ -57,6 +57,9 @@ const GLOBAL_DISPATCHERS = [Symbol.for('undici.globalDispatcher.1'), Symbol.for(
 
 const tapped = new WeakSet<object>()
 
+/** The state inside a request that is watched. */
+const TAKEN: Watched = { exchange: undefined, isTaken: true }
+
 export function isDispatcher(value: unknown): value is Dispatcher {
   return (
     typeof value === 'object' && value !== null && 'dispatch' in value && typeof value.dispatch === 'function'
@@ -83,7 +86,9 @@ export function tapDispatcher(
     if (watched !== undefined) {
       if (watched.exchange === undefined) return original.call(this, options, handler)
       watched.isTaken = true
-      return original.call(this, options, watching(handler, watched.exchange))
+      const { exchange } = watched
+      // This dispatcher may hand the request to another one that is tapped: it is watched once.
+      return insideTap.run(TAKEN, () => original.call(this, options, watching(handler, exchange)))
     }
     const dependencies = dependenciesOf()
     const call = dependencies && guarded(dependencies, () => callOf(options, dependencies))
@@ -93,7 +98,7 @@ export function tapDispatcher(
       const outgoing = guarded(dependencies, () => prepare(options, bodyText, call, dependencies))
       if (outgoing === undefined) return original.call(this, { ...options, body }, handler)
       const { exchange, rewritten } = outgoing
-      return insideTap.run({ exchange: undefined, isTaken: true }, () =>
+      return insideTap.run(TAKEN, () =>
         original.call(this, { ...options, body, ...rewritten }, watching(handler, exchange)),
       )
     }
