@@ -1,16 +1,32 @@
 import { createHmac } from 'node:crypto'
-import type { Dimensions, UsageEvent } from '@tokentally/core'
-import type { Operation, ReadUsage, RecognizedCall, TokenCounter, UsageReader } from '@tokentally/providers'
+import type { CountedTokens, Dimensions, UsageEvent } from '@tokentally/core'
+import {
+  claimsExactness,
+  countAnswerByBytes,
+  countRequestByBytes,
+  type ExchangeReader,
+  type Operation,
+  type ReadUsage,
+  type RecognizedCall,
+  type SentRequest,
+  type TokenCount,
+  type TokenCounter,
+  type WrittenAnswer,
+} from '@tokentally/providers'
 import { type CallContext, currentContext } from './context.ts'
 import type { EventSink } from './event-sink.ts'
 import { pendingCalls } from './pending-calls.ts'
+import { pendingCounts } from './pending-counts.ts'
 import { type CallSpan, startCallSpan } from './spans.ts'
+import { isSampled } from './token-sample.ts'
 import { uuidV7 } from './uuid-v7.ts'
 
 /** What metering one call needs. */
 export interface CallDependencies {
   readonly sink: EventSink
   readonly tokenCounter: TokenCounter
+  /** Of how many calls the tokens are counted beside the provider, from 0 to 1, to see a tokenizer drift. */
+  readonly tokenizerSample?: number
   /** UTC milliseconds. */
   readonly now: () => number
   /** Monotonic milliseconds. */
@@ -34,7 +50,7 @@ export type CallEnd = 'complete' | 'dropped' | 'abandoned'
 export class MeteredCall {
   readonly #dependencies: CallDependencies
   readonly #call: RecognizedCall
-  readonly #reader: UsageReader
+  readonly #reader: ExchangeReader
   readonly #context: CallContext | undefined
   readonly #eventId: string
   readonly #startedAtMs: number
@@ -42,11 +58,17 @@ export class MeteredCall {
   readonly #attempt: Attempt
   readonly #span: CallSpan | undefined
   #firstByteElapsed: number | undefined
+  #endedElapsed: number | undefined
   #status: number | undefined
   #requestId: string | undefined
   #isFinished = false
 
-  constructor(dependencies: CallDependencies, call: RecognizedCall, reader: UsageReader, attempt: Attempt) {
+  constructor(
+    dependencies: CallDependencies,
+    call: RecognizedCall,
+    reader: ExchangeReader,
+    attempt: Attempt,
+  ) {
     this.#dependencies = dependencies
     this.#call = call
     this.#reader = reader
@@ -91,37 +113,38 @@ export class MeteredCall {
   /** The exchange is over. Makes the event, after estimating where the provider reported nothing. */
   end(how: CallEnd): void {
     if (this.#isFinished) return
+    this.#endedElapsed = this.#dependencies.elapsed()
     const usage = this.#reader.result()
     // A redirect that is not followed answers nothing either.
     if ((this.#status ?? 0) >= 300) {
       this.#finish('error', usage)
     } else if (this.#call.operation === 'fetch_response') {
       if (usage.responseId !== undefined && isSettled(usage)) {
-        pendingCalls.take(usage.responseId)?.settle(usage, () => this.#reader.outputText())
+        pendingCalls.take(usage.responseId)?.settle(usage, this.#reader)
       }
       this.#finish('ok', usage)
     } else if (usage.isPending === true && usage.responseId !== undefined) {
       pendingCalls.add(usage.responseId, {
-        settle: (fetched, outputText) => this.#settle(fetched, outputText),
+        settle: (fetched, answer) => this.#settle(fetched, answer),
         forget: () => this.#forget(),
       })
     } else if (isReported(usage, this.#call.operation)) {
-      if (how === 'complete' || usage.isComplete) this.#finish('ok', usage)
+      if (how === 'complete' || usage.isComplete) this.#finishReported(usage)
       else this.#finish('aborted', usage, { reason: ENDED_EARLY[how] })
     } else {
-      this.#isFinished = true
-      this.#estimate(usage, how).catch(this.#dependencies.onError)
+      this.#estimate(usage, how, this.#reader)
     }
   }
 
   /** The answer that was made in the background has been fetched. */
-  #settle(usage: ReadUsage, outputText: () => string): void {
+  #settle(usage: ReadUsage, answer: WrittenText): void {
+    this.#endedElapsed = this.#dependencies.elapsed()
     if (isReported(usage, this.#call.operation)) {
       this.#finish('ok', usage)
     } else if (usage.errorType !== undefined) {
       this.#finish('error', usage)
     } else {
-      this.#estimate(usage, 'complete', outputText).catch(this.#dependencies.onError)
+      this.#estimate(usage, 'complete', answer)
     }
   }
 
@@ -132,33 +155,110 @@ export class MeteredCall {
     )
   }
 
-  async #estimate(
-    usage: ReadUsage,
-    how: CallEnd,
-    outputText: () => string = () => this.#reader.outputText(),
-  ): Promise<void> {
-    const model = usage.responseModel ?? this.#reader.requestedModel ?? ''
+  /** Makes the event when a tokenizer has counted what the provider did not report. */
+  #estimate(usage: ReadUsage, how: CallEnd, answer: WrittenText): void {
+    this.#isFinished = true
     const { tokenCounter } = this.#dependencies
     const reported = usage.quantities ?? {}
-    let tokenizer: string | undefined
-    const count = async (text: string) => {
-      const counted = await tokenCounter.count(text, model)
-      if (counted.tokens > 0) tokenizer = counted.tokenizer
-      return counted.tokens
-    }
-    const input = reported['input_tokens'] ?? (await count(this.#reader.promptText()))
-    const output = reported['output_tokens'] ?? (await count(outputText()))
+    const request = reported['input_tokens'] === undefined ? this.#request(usage) : undefined
+    const written = reported['output_tokens'] === undefined ? this.#written(usage, answer) : undefined
     const isWhole = how === 'complete' && usage.isComplete
-    this.#isFinished = false
-    this.#finish(
-      isWhole ? 'ok' : 'aborted',
-      { ...usage, quantities: { ...reported, input_tokens: input, output_tokens: output } },
-      {
-        isEstimated: true,
-        reason: isWhole ? 'no_usage' : ENDED_EARLY[how],
-        ...(tokenizer !== undefined && { tokenizer }),
+    pendingCounts.add<Counts>(
+      Promise.all([
+        request && tokenCounter.countRequest(request),
+        written && tokenCounter.countAnswer(written),
+      ]),
+      () => [request && countRequestByBytes(request), written && countAnswerByBytes(written)],
+      ([input, output]) => {
+        const counted = [input, output].findLast((count) => count !== undefined && count.tokens > 0)
+        this.#isFinished = false
+        this.#finish(
+          isWhole ? 'ok' : 'aborted',
+          {
+            ...usage,
+            quantities: {
+              ...reported,
+              ...(input !== undefined && { input_tokens: input.tokens }),
+              ...(output !== undefined && { output_tokens: output.tokens }),
+            },
+          },
+          {
+            isEstimated: true,
+            reason: isWhole ? 'no_usage' : ENDED_EARLY[how],
+            ...(counted !== undefined && { tokenizer: counted.tokenizer }),
+          },
+        )
       },
     )
+  }
+
+  /**
+   * Makes the event of a call whose provider reported everything; on a sample of calls after a tokenizer has
+   * counted the same text, so that the service sees when the two drift apart.
+   */
+  #finishReported(usage: ReadUsage): void {
+    const { tokenizerSample = 0, tokenCounter } = this.#dependencies
+    const { quantities = {} } = usage
+    const model = this.#model(usage)
+    if (
+      !isSampled(this.#eventId, tokenizerSample) ||
+      !GENERATES_TEXT.has(this.#call.operation) ||
+      !claimsExactness({ provider: this.#call.provider, model }) ||
+      Object.keys(quantities).some((meter) => NOT_TEXT.test(meter))
+    ) {
+      this.#finish('ok', usage)
+      return
+    }
+    const request = this.#request(usage)
+    const written = this.#written(usage, this.#reader)
+    // Reasoning is inside the output, and its text is not shown.
+    const isShown = (quantities['reasoning_tokens'] ?? 0) === 0
+    if ((request.body?.length ?? 0) + written.text.length + written.events.length > SAMPLED_CHARS_MAX) {
+      this.#finish('ok', usage)
+      return
+    }
+    this.#isFinished = true
+    pendingCounts.add<Counts>(
+      Promise.all([
+        tokenCounter.countRequest(request),
+        isShown ? tokenCounter.countAnswer(written) : undefined,
+      ]),
+      () => [undefined, undefined],
+      ([input, output]) => {
+        const inputTokens = input?.isExact === true ? input.tokens : undefined
+        const outputTokens = output?.isExact === true ? output.tokens : undefined
+        const tokenizer = (inputTokens === undefined ? output : input)?.tokenizer
+        const counted = {
+          ...(inputTokens !== undefined && { inputTokens }),
+          ...(outputTokens !== undefined && { outputTokens }),
+        }
+        const isCounted = inputTokens !== undefined || outputTokens !== undefined
+        this.#isFinished = false
+        this.#finish('ok', usage, isCounted && tokenizer !== undefined ? { counted, tokenizer } : {})
+      },
+    )
+  }
+
+  #model(usage: ReadUsage): string {
+    return usage.responseModel ?? this.#reader.requestedModel ?? ''
+  }
+
+  #request(usage: ReadUsage): SentRequest {
+    const { provider, format } = this.#call
+    return { provider, format, model: this.#model(usage), body: this.#reader.requestBody }
+  }
+
+  #written(usage: ReadUsage, answer: WrittenText): WrittenAnswer {
+    return {
+      provider: this.#call.provider,
+      format: this.#call.format,
+      model: this.#model(usage),
+      ...(answer.keptOutput?.() ?? {
+        text: answer.outputText(),
+        toolCalls: answer.outputToolCalls?.() ?? 0,
+        events: '',
+      }),
+    }
   }
 
   #finish(status: UsageEvent['status'], usage: ReadUsage, finding: Finding = {}): void {
@@ -212,7 +312,8 @@ export class MeteredCall {
       ...(usage.vendorUsage !== undefined && { vendorUsage: usage.vendorUsage }),
       ...(usage.reportedCostUsd !== undefined && { reportedCostUsd: usage.reportedCostUsd }),
       ...(finding.tokenizer !== undefined && { tokenizer: finding.tokenizer }),
-      latencyMs: rounded(elapsed() - this.#startedElapsed),
+      ...(finding.counted !== undefined && { counted: finding.counted }),
+      latencyMs: rounded((this.#endedElapsed ?? elapsed()) - this.#startedElapsed),
       ...(usage.isStreamed &&
         this.#firstByteElapsed !== undefined && {
           timeToFirstTokenMs: rounded(this.#firstByteElapsed - this.#startedElapsed),
@@ -234,7 +335,20 @@ interface Finding {
   readonly isEstimated?: boolean
   readonly reason?: string
   readonly tokenizer?: string
+  readonly counted?: CountedTokens
 }
+
+/** What a model wrote, as its reader kept it. */
+export type WrittenText = Pick<ExchangeReader, 'outputText' | 'outputToolCalls' | 'keptOutput'>
+
+/** Largest request and answer that are counted beside the provider, in characters together. */
+const SAMPLED_CHARS_MAX = 256 * 1024
+
+/** Counts of the request and of the answer, where they were asked for. */
+type Counts = readonly [input: TokenCount | undefined, output: TokenCount | undefined]
+
+/** Meters of what is no text, or of what the text does not show. */
+const NOT_TEXT = /audio|image|search|code_interpreter/
 
 /** Why an answer is not whole, or why its counts are missing. */
 const ENDED_EARLY: Readonly<Record<CallEnd, string>> = {

@@ -1,6 +1,7 @@
 import type { Dimensions } from '@tokentally/core'
 import { createMeter, type Meter } from './meter.ts'
 import { type DimensionResolvers, type MeterOptions, readOptions, resolveDimensions } from './options.ts'
+import { pendingCounts } from './pending-counts.ts'
 import { type AwsClient, tapAwsClient } from './tap/aws-sdk.ts'
 import { type Dispatcher, tapDispatcher, tapGlobalDispatchers } from './tap/dispatcher.ts'
 import { tapFetch } from './tap/fetch.ts'
@@ -82,10 +83,14 @@ function startWith(
     void meter.flush().catch(settings.onError)
   }
   process.once('beforeExit', deliverBeforeExit)
+  // By `process.exit`, nothing is waited for: what is being counted goes into the spool as it is.
+  const settleCounts = () => pendingCounts.settleNow()
+  process.once('exit', settleCounts)
   running = {
     ...meter,
     async shutdown() {
       process.off('beforeExit', deliverBeforeExit)
+      process.off('exit', settleCounts)
       unwatch()
       running = undefined
       await meter.shutdown()

@@ -121,6 +121,7 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
         ...(errorType !== undefined && { errorType }),
       }
     },
+    keptOutput: () => (isStreamed ? output.kept : undefined),
     outputText() {
       if (isStreamed) return output.toString()
       const text = new BoundedText()

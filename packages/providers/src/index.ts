@@ -14,18 +14,27 @@ export {
   type RecognizedCall,
   recognize,
 } from './recognize.ts'
+export { type CalledModel, claimsExactness } from './tokenizer/registry.ts'
 export {
+  countAnswerByBytes,
   countByBytes,
+  countRequestByBytes,
   createTokenCounter,
+  type SentRequest,
   type TokenCount,
   type TokenCounter,
+  type WrittenAnswer,
 } from './tokenizer/token-counter.ts'
 
+/** A reader, and the request that it was made for. */
+export type ExchangeReader = UsageReader & { readonly requestBody: string | undefined }
+
 /** Makes the reader for one exchange. */
-export function createReader(call: RecognizedCall, request: Omit<ReaderRequest, 'model'>): UsageReader {
+export function createReader(call: RecognizedCall, request: Omit<ReaderRequest, 'model'>): ExchangeReader {
   const { provider } = call
   // Requests to Bedrock are signed, body and all: a changed one is refused.
   const isSigned = provider === 'aws.bedrock' || provider === 'bedrock'
   const injectStreamUsage = request.injectStreamUsage && !isSigned && !sendsStreamUsage(provider)
-  return READERS[call.format]({ ...request, injectStreamUsage, model: call.model })
+  const reader = READERS[call.format]({ ...request, injectStreamUsage, model: call.model })
+  return Object.assign(reader, { requestBody: request.bodyText })
 }

@@ -77,6 +77,8 @@ export function readOpenaiResponses(request: ReaderRequest): UsageReader {
     push: answer.push,
     end: answer.end,
     outputText: answer.outputText,
+    outputToolCalls: answer.outputToolCalls,
+    keptOutput: answer.keptOutput,
     result(): ReadUsage {
       const read = usage === undefined ? undefined : tokenQuantities(usage, tools)
       const error = answer.errorType ?? errorType
@@ -133,7 +135,7 @@ const NO_TEXT = /^response\.(?:audio|image_generation_call)\./
 function addTexts(answer: JsonObject, into: BoundedText): void {
   const type = textAt(answer, 'type')
   if (type !== undefined) {
-    if (type === 'response.output_item.added') into.add(textAt(objectAt(answer, 'item'), 'name'))
+    if (type === 'response.output_item.added') into.addToolCall(textAt(objectAt(answer, 'item'), 'name'))
     else if (type.endsWith('.delta') && !NO_TEXT.test(type)) into.add(textAt(answer, 'delta'))
     return
   }
@@ -141,7 +143,7 @@ function addTexts(answer: JsonObject, into: BoundedText): void {
   if (!Array.isArray(output)) return
   for (const item of output) {
     if (!isJsonObject(item)) continue
-    into.add(textAt(item, 'name'))
+    into.addToolCall(textAt(item, 'name'))
     into.add(textAt(item, 'arguments'))
     into.add(textAt(item, 'input'))
     into.add(textAt(item, 'code'))
