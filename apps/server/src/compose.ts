@@ -25,6 +25,7 @@ import { createRollupAnnouncer, defineRollupJobs, rollupLag } from './rollups/in
 import { embeddedSecretKey } from './secret-key.ts'
 import type { Logger } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
+import { defineDriftJob, refreshDriftMetric, registerTokenizerRoutes } from './tokenizers/index.ts'
 
 const VERSION = '0.1.0'
 /** At most this many kinds of jobs listen in one process. */
@@ -126,6 +127,7 @@ async function build(
   defineRollupJobs(jobs, { pool, now })
   defineLateRatingJob(jobs, { pool, priceBooks, now })
   defineDeadLetterJob(jobs, { pool, now })
+  defineDriftJob(jobs, { pool, logger, now })
 
   const ledger = new Ledger({
     pool,
@@ -146,6 +148,7 @@ async function build(
       const lag = await rollupLag(pool, now)
       metrics.openBatches.set(lag.openBatches)
       metrics.rollupLagSeconds.set(lag.lagSeconds)
+      await refreshDriftMetric(pool, metrics)
     },
   })
   const nowMs = () => now().getTime()
@@ -154,6 +157,7 @@ async function build(
     registerAccessRoutes(app, { pool, cache })
     registerPricingRoutes(app, { pool, priceBooks, now, priceAdded: () => announcePriceChange(jobs) })
     registerReportRoutes(app, { pool, now })
+    registerTokenizerRoutes(app, { pool, now })
     registerIngestRoutes(app, {
       pool,
       ledger,
