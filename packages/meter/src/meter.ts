@@ -127,7 +127,8 @@ export function createMeter(
     async flush(timeoutMs = FLUSH_TIMEOUT_MS) {
       const startedAt = performance.now()
       await pendingCounts.settle(Math.min(timeoutMs, COUNTS_TIMEOUT_MS))
-      return flush(Math.max(0, timeoutMs - (performance.now() - startedAt)))
+      // Whole milliseconds: AbortSignal takes no others.
+      return flush(Math.max(0, Math.round(timeoutMs - (performance.now() - startedAt))))
     },
     shutdown() {
       isShutDown ??= (async () => {
