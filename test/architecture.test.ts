@@ -8,13 +8,13 @@ type Sources = ReadonlyMap<string, string>
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 /** Rooms of the service: each may import those before it. */
-const ROOMS = ['access', 'pricing', 'ledger', 'rollups', 'reports', 'ingest', 'gpu']
+const ROOMS = ['access', 'pricing', 'ledger', 'rollups', 'reports', 'tokenizers', 'ingest', 'gpu']
 const PLUMBING = ['http', 'database', 'queue', 'telemetry']
 /** What each package may import beside its own files and Node's modules. */
 const PACKAGE_IMPORTS: Readonly<Record<string, readonly string[]>> = {
   core: ['big.js', 'zod'],
   prices: ['@tokentally/core', '@pydantic/genai-prices', 'zod'],
-  providers: ['@tokentally/core', 'tiktoken', 'zod'],
+  providers: ['@tokentally/core', 'tiktoken', 'llama3-tokenizer-js', 'zod'],
   meter: [
     '@tokentally/core',
     '@tokentally/prices',

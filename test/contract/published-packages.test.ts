@@ -258,7 +258,10 @@ test('the published command reads what the published meter wrote', async () => {
 test('the published tokenizer counts in its worker', async () => {
   const text = `import { createTokenCounter } from '@tokentally/providers'
     const counter = createTokenCounter()
+    // Its worker keeps no process alive.
+    const waiting = setTimeout(() => undefined, 60_000)
     console.log((await counter.count('hello world', 'gpt-4o')).tokenizer)
+    clearTimeout(waiting)
     await counter.close()`
   expect(await runInConsumer('count.js', text)).toMatch(/^tiktoken\/o200k_base@/)
 })

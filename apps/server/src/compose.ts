@@ -26,6 +26,7 @@ import { createRollupAnnouncer, defineRollupJobs, rollupLag } from './rollups/in
 import { embeddedSecretKey } from './secret-key.ts'
 import type { Logger } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
+import { defineDriftJob, refreshDriftMetric, registerTokenizerRoutes } from './tokenizers/index.ts'
 
 const VERSION = '0.1.0'
 /** At most this many kinds of jobs listen in one process. */
@@ -127,6 +128,7 @@ async function build(
   defineRollupJobs(jobs, { pool, now })
   defineLateRatingJob(jobs, { pool, priceBooks, now })
   defineDeadLetterJob(jobs, { pool, now })
+  defineDriftJob(jobs, { pool, logger, now })
 
   const ledger = new Ledger({
     pool,
@@ -149,6 +151,7 @@ async function build(
       const lag = await rollupLag(pool, now)
       metrics.openBatches.set(lag.openBatches)
       metrics.rollupLagSeconds.set(lag.lagSeconds)
+      await refreshDriftMetric(pool, metrics)
     },
   })
   const nowMs = () => now().getTime()
@@ -158,6 +161,7 @@ async function build(
     registerPricingRoutes(app, { pool, priceBooks, now, priceAdded: () => announcePriceChange(jobs) })
     registerReportRoutes(app, { pool, now })
     registerGpuRoutes(app, { pool, now })
+    registerTokenizerRoutes(app, { pool, now })
     registerIngestRoutes(app, {
       pool,
       ledger,

@@ -1,17 +1,36 @@
 import { createHmac } from 'node:crypto'
-import type { Dimensions, UsageEvent } from '@tokentally/core'
-import type { Operation, ReadUsage, RecognizedCall, TokenCounter, UsageReader } from '@tokentally/providers'
+import type { CountedTokens, Dimensions, UsageEvent } from '@tokentally/core'
+import {
+  claimsExactness,
+  countAnswerByBytes,
+  countByBytes,
+  countRequestByBytes,
+  type Operation,
+  type ReadUsage,
+  type RecognizedCall,
+  type SentRequest,
+  type TokenCount,
+  type TokenCounter,
+  type UsageReader,
+  type WireFormat,
+  type WrittenAnswer,
+} from '@tokentally/providers'
 import { appendApart } from './apart-events.ts'
+import type { Attempt } from './attempts.ts'
 import { appendSettled, type BatchDependencies, batchTimes } from './batch-events.ts'
 import { type CallContext, currentContext } from './context.ts'
 import { type FinishCall, markScopes, meteredCalls } from './metered-calls.ts'
 import { pendingCalls } from './pending-calls.ts'
+import { pendingCounts } from './pending-counts.ts'
 import { activeSpanContext, type CallSpan, startCallSpan } from './spans.ts'
+import { isSampled } from './token-sample.ts'
 import { uuidV7 } from './uuid-v7.ts'
 
 /** What metering one call needs. */
 export interface CallDependencies extends BatchDependencies {
   readonly tokenCounter: TokenCounter
+  /** Of how many calls the tokens are counted beside the provider, from 0 to 1, to see a tokenizer drift. */
+  readonly tokenizerSample?: number
   /** Monotonic milliseconds. */
   readonly elapsed: () => number
   /** With it, events carry a keyed hash of the request's text; without, none. */
@@ -24,20 +43,14 @@ export interface CallDependencies extends BatchDependencies {
   readonly defaults: () => Dimensions
 }
 
-const estimates = new Set<Promise<void>>()
-
-function underWay(estimate: Promise<void>): void {
-  const remembered = estimate.finally(() => estimates.delete(remembered))
-  estimates.add(remembered)
-}
-
-/** Resolves when every estimate that is under way has made its event. */
-export async function estimatesMade(): Promise<void> {
-  while (estimates.size > 0) await Promise.allSettled(estimates)
-}
-
 /** What is metered: a recognized request, or a call as an adapter names it. */
-export type CallIdentity = Pick<RecognizedCall, 'provider' | 'operation' | 'region' | 'resultsId'>
+export type CallIdentity = Pick<RecognizedCall, 'provider' | 'operation' | 'region' | 'resultsId'> & {
+  /** Absent where an adapter has seen no bytes. */
+  readonly format?: WireFormat
+}
+
+/** What a call is read by; the request's body only where a tap has seen one. */
+type CallReader = UsageReader & { readonly requestBody?: string | undefined }
 
 /** The start of a call that becomes a metered one later. */
 export interface CallStart {
@@ -69,7 +82,7 @@ export type CallEnd = 'complete' | 'dropped' | 'abandoned'
 export class MeteredCall {
   readonly #dependencies: CallDependencies
   readonly #call: CallIdentity
-  readonly #reader: UsageReader
+  readonly #reader: CallReader
   readonly #context: CallContext | undefined
   readonly #eventId: string
   readonly #startedAtMs: number
@@ -79,6 +92,7 @@ export class MeteredCall {
   /** Tells adapters, which see calls from above, that this one is metered. */
   readonly #finishForAdapters: FinishCall | undefined
   #firstByteElapsed: number | undefined
+  #endedElapsed: number | undefined
   #status: number | undefined
   #requestId: string | undefined
   #isFinished = false
@@ -87,7 +101,7 @@ export class MeteredCall {
   constructor(
     dependencies: CallDependencies,
     call: CallIdentity,
-    reader: UsageReader,
+    reader: CallReader,
     attempt: Attempt,
     since?: CallStart,
   ) {
@@ -166,26 +180,26 @@ export class MeteredCall {
       this.#endFetchOfBatch()
       return
     }
+    this.#endedElapsed = this.#dependencies.elapsed()
     const usage = this.#named(endedAs(how, this.#reader.result()))
     // A redirect that is not followed answers nothing either.
     if ((this.#status ?? 0) >= 300) {
       this.#finish('error', usage)
     } else if (this.#call.operation === 'fetch_response') {
       if (usage.responseId !== undefined && isSettled(usage)) {
-        pendingCalls.take(usage.responseId)?.settle(usage, () => this.#reader.outputText())
+        pendingCalls.take(usage.responseId)?.settle(usage, this.#reader)
       }
       this.#finish('ok', usage)
     } else if (usage.isPending === true && usage.responseId !== undefined) {
       pendingCalls.add(usage.responseId, {
-        settle: (fetched, outputText) => this.#settle(fetched, outputText),
+        settle: (fetched, answer) => this.#settle(fetched, answer),
         forget: () => this.#forget(),
       })
     } else if (isReported(usage, this.#call.operation)) {
-      if (how === 'complete' || usage.isComplete) this.#finish('ok', usage)
+      if (how === 'complete' || usage.isComplete) this.#finishReported(usage)
       else this.#finish('aborted', usage, { reason: ENDED_EARLY[how] })
     } else {
-      this.#isFinished = true
-      underWay(this.#estimate(usage, how).catch(this.#dependencies.onError))
+      this.#estimate(usage, how, this.#reader)
     }
   }
 
@@ -205,13 +219,14 @@ export class MeteredCall {
   }
 
   /** The answer that was made in the background has been fetched. */
-  #settle(usage: ReadUsage, outputText: () => string): void {
+  #settle(usage: ReadUsage, answer: WrittenText): void {
+    this.#endedElapsed = this.#dependencies.elapsed()
     if (isReported(usage, this.#call.operation)) {
       this.#finish('ok', usage)
     } else if (usage.errorType !== undefined) {
       this.#finish('error', usage)
     } else {
-      underWay(this.#estimate(usage, 'complete', outputText).catch(this.#dependencies.onError))
+      this.#estimate(usage, 'complete', answer)
     }
   }
 
@@ -223,33 +238,141 @@ export class MeteredCall {
     )
   }
 
-  async #estimate(
-    usage: ReadUsage,
-    how: CallEnd,
-    outputText: () => string = () => this.#reader.outputText(),
-  ): Promise<void> {
-    const model = usage.responseModel ?? this.#reader.requestedModel ?? ''
-    const { tokenCounter } = this.#dependencies
+  /** Makes the event when a tokenizer has counted what the provider did not report. */
+  #estimate(usage: ReadUsage, how: CallEnd, answer: WrittenText): void {
+    this.#isFinished = true
     const reported = usage.quantities ?? {}
-    let tokenizer: string | undefined
-    const count = async (text: string) => {
-      const counted = await tokenCounter.count(text, model)
-      if (counted.tokens > 0) tokenizer = counted.tokenizer
-      return counted.tokens
-    }
-    const input = reported['input_tokens'] ?? (await count(this.#reader.promptText()))
-    const output = reported['output_tokens'] ?? (await count(outputText()))
+    const input = reported['input_tokens'] === undefined ? this.#countInput(usage) : undefined
+    const output = reported['output_tokens'] === undefined ? this.#countOutput(usage, answer) : undefined
     const isWhole = how === 'complete' && usage.isComplete
-    this.#isFinished = false
-    this.#finish(
-      isWhole ? 'ok' : 'aborted',
-      { ...usage, quantities: { ...reported, input_tokens: input, output_tokens: output } },
-      {
-        isEstimated: true,
-        reason: isWhole ? 'no_usage' : ENDED_EARLY[how],
-        ...(tokenizer !== undefined && { tokenizer }),
+    pendingCounts.add<Counts>(
+      Promise.all([input?.count(), output?.count()]),
+      () => [input?.byBytes(), output?.byBytes()],
+      ([input, output]) => {
+        const counted = [input, output].findLast((count) => count !== undefined && count.tokens > 0)
+        this.#isFinished = false
+        this.#finish(
+          isWhole ? 'ok' : 'aborted',
+          {
+            ...usage,
+            quantities: {
+              ...reported,
+              ...(input !== undefined && { input_tokens: input.tokens }),
+              ...(output !== undefined && { output_tokens: output.tokens }),
+            },
+          },
+          {
+            isEstimated: true,
+            reason: isWhole ? 'no_usage' : ENDED_EARLY[how],
+            ...(counted !== undefined && { tokenizer: counted.tokenizer }),
+          },
+        )
       },
     )
+  }
+
+  /**
+   * Makes the event of a call whose provider reported everything; on a sample of calls after a tokenizer has
+   * counted the same text, so that the service sees when the two drift apart.
+   */
+  #finishReported(usage: ReadUsage): void {
+    const { tokenizerSample = 0, tokenCounter } = this.#dependencies
+    const { quantities = {} } = usage
+    const model = this.#model(usage)
+    if (
+      !isSampled(this.#eventId, tokenizerSample) ||
+      !GENERATES_TEXT.has(this.#call.operation) ||
+      !claimsExactness({ provider: this.#call.provider, model }) ||
+      Object.keys(quantities).some((meter) => NOT_TEXT.test(meter))
+    ) {
+      this.#finish('ok', usage)
+      return
+    }
+    const { format } = this.#call
+    const request = format && this.#request(usage, format)
+    const written = format && this.#written(usage, format, this.#reader)
+    // Reasoning is inside the output, and its text is not shown.
+    const isShown = (quantities['reasoning_tokens'] ?? 0) === 0
+    if (
+      request === undefined ||
+      written === undefined ||
+      (request.body?.length ?? 0) + written.text.length + written.events.length > SAMPLED_CHARS_MAX
+    ) {
+      this.#finish('ok', usage)
+      return
+    }
+    this.#isFinished = true
+    pendingCounts.add<Counts>(
+      Promise.all([
+        tokenCounter.countRequest(request),
+        isShown ? tokenCounter.countAnswer(written) : undefined,
+      ]),
+      () => [undefined, undefined],
+      ([input, output]) => {
+        const inputTokens = input?.isExact === true ? input.tokens : undefined
+        const outputTokens = output?.isExact === true ? output.tokens : undefined
+        const tokenizer = (inputTokens === undefined ? output : input)?.tokenizer
+        const counted = {
+          ...(inputTokens !== undefined && { inputTokens }),
+          ...(outputTokens !== undefined && { outputTokens }),
+        }
+        const isCounted = inputTokens !== undefined || outputTokens !== undefined
+        this.#isFinished = false
+        this.#finish('ok', usage, isCounted && tokenizer !== undefined ? { counted, tokenizer } : {})
+      },
+    )
+  }
+
+  #model(usage: ReadUsage): string {
+    return usage.responseModel ?? this.#reader.requestedModel ?? ''
+  }
+
+  #countInput(usage: ReadUsage): Countable {
+    const { tokenCounter } = this.#dependencies
+    const { format } = this.#call
+    if (format === undefined) return this.#countText(usage, this.#reader.promptText())
+    const request = this.#request(usage, format)
+    return {
+      count: () => tokenCounter.countRequest(request),
+      byBytes: () => countRequestByBytes(request),
+    }
+  }
+
+  #countOutput(usage: ReadUsage, answer: WrittenText): Countable {
+    const { tokenCounter } = this.#dependencies
+    const { format } = this.#call
+    if (format === undefined) return this.#countText(usage, answer.outputText())
+    const written = this.#written(usage, format, answer)
+    return { count: () => tokenCounter.countAnswer(written), byBytes: () => countAnswerByBytes(written) }
+  }
+
+  /** Of a call that an adapter saw, there is text alone. */
+  #countText(usage: ReadUsage, text: string): Countable {
+    const { tokenCounter } = this.#dependencies
+    const model = this.#model(usage)
+    return { count: () => tokenCounter.count(text, model), byBytes: () => countByBytes(text) }
+  }
+
+  #request(usage: ReadUsage, format: WireFormat): SentRequest {
+    return {
+      provider: this.#call.provider,
+      format,
+      model: this.#model(usage),
+      body: this.#reader.requestBody,
+    }
+  }
+
+  #written(usage: ReadUsage, format: WireFormat, answer: WrittenText): WrittenAnswer {
+    return {
+      provider: this.#call.provider,
+      format,
+      model: this.#model(usage),
+      ...(answer.keptOutput?.() ?? {
+        text: answer.outputText(),
+        toolCalls: answer.outputToolCalls?.() ?? 0,
+        events: '',
+      }),
+    }
   }
 
   #finish(status: UsageEvent['status'], usage: ReadUsage, finding: Finding = {}): void {
@@ -292,7 +415,7 @@ export class MeteredCall {
       status,
       streamed: usage.isStreamed,
       estimated: finding.isEstimated === true,
-      latencyMs: rounded(elapsed() - this.#startedElapsed),
+      latencyMs: rounded((this.#endedElapsed ?? elapsed()) - this.#startedElapsed),
       attempt: this.#attempt.number,
       callId: this.#attempt.callId ?? this.#eventId,
     }
@@ -307,6 +430,7 @@ export class MeteredCall {
     if (usage.vendorUsage !== undefined) event.vendorUsage = usage.vendorUsage
     if (usage.reportedCostUsd !== undefined) event.reportedCostUsd = usage.reportedCostUsd
     if (finding.tokenizer !== undefined) event.tokenizer = finding.tokenizer
+    if (finding.counted !== undefined) event.counted = finding.counted
     if (usage.isStreamed && this.#firstByteElapsed !== undefined) {
       event.timeToFirstTokenMs = rounded(this.#firstByteElapsed - this.#startedElapsed)
     }
@@ -339,7 +463,27 @@ interface Finding {
   readonly isEstimated?: boolean
   readonly reason?: string
   readonly tokenizer?: string
+  readonly counted?: CountedTokens
 }
+
+/** What a model wrote, as its reader kept it. */
+export type WrittenText = Pick<UsageReader, 'outputText' | 'outputToolCalls' | 'keptOutput'>
+
+/** A text whose tokens nobody reported. */
+interface Countable {
+  readonly count: () => Promise<TokenCount>
+  /** At once, where nothing can be waited for. */
+  readonly byBytes: () => TokenCount
+}
+
+/** Largest request and answer that are counted beside the provider, in characters together. */
+const SAMPLED_CHARS_MAX = 256 * 1024
+
+/** Counts of the request and of the answer, where they were asked for. */
+type Counts = readonly [input: TokenCount | undefined, output: TokenCount | undefined]
+
+/** Meters of what is no text, or of what the text does not show. */
+const NOT_TEXT = /audio|image|search|code_interpreter/
 
 /** Why an answer is not whole, or why its counts are missing. */
 const ENDED_EARLY: Readonly<Record<CallEnd, string>> = {
@@ -370,51 +514,4 @@ const GENERATES_TEXT: ReadonlySet<Operation> = new Set(['chat', 'text_completion
 /** Microseconds are enough for a latency. */
 function rounded(ms: number): number {
   return Math.max(0, Math.round(ms * 1000) / 1000)
-}
-
-/** Which try of a logical call an HTTP request is. */
-export interface Attempt {
-  /** From 0. */
-  readonly number: number
-  /** The same for all attempts of a call; unknown until the first one has its event's id. */
-  callId: string | undefined
-}
-
-/** How long a failed attempt waits for its repetition; the SDKs wait 60 s at most. */
-const LINK_MAX_MS = 120_000
-const OPEN_MAX = 1_000
-
-/**
- * Links the attempts of one logical call. SDKs made by Stainless (OpenAI, Anthropic, Groq, Together) number
- * them in `X-Stainless-Retry-Count`: a retry belongs to the last attempt of the same context with the same
- * URL, the same body and the number before. Other retries cannot be told from new calls and stand alone.
- */
-export class Attempts {
-  readonly #open = new Map<string, { readonly callId: string | undefined; readonly atMs: number }>()
-
-  next(
-    key: { readonly url: string; readonly body: string | undefined; readonly retryCount: string | null },
-    nowMs: number,
-  ): Attempt {
-    const number = Number(key.retryCount ?? 0)
-    if (!Number.isSafeInteger(number) || number <= 0) return { number: 0, callId: undefined }
-    const text = `${number - 1}\n${key.url}\n${key.body ?? ''}`
-    const last = this.#open.get(text)
-    this.#open.delete(text)
-    const isLinked = last !== undefined && nowMs - last.atMs < LINK_MAX_MS
-    return { number: Math.min(number, 1000), callId: isLinked ? last.callId : undefined }
-  }
-
-  /** An attempt failed in a way that SDKs repeat. */
-  failed(
-    key: { readonly url: string; readonly body: string | undefined },
-    attempt: Attempt,
-    nowMs: number,
-  ): void {
-    if (this.#open.size >= OPEN_MAX) this.#open.clear()
-    this.#open.set(`${attempt.number}\n${key.url}\n${key.body ?? ''}`, {
-      callId: attempt.callId,
-      atMs: nowMs,
-    })
-  }
 }

@@ -9,6 +9,7 @@ import { detectHost } from './host/host.ts'
 import { localFilePath } from './local/local-file.ts'
 import { LocalLedger } from './local/local-ledger.ts'
 import type { Settings } from './options.ts'
+import { pendingCounts } from './pending-counts.ts'
 import { Spool } from './spool/spool.ts'
 import type { TapDependencies } from './tap/tap.ts'
 import { uuidV7 } from './uuid-v7.ts'
@@ -18,6 +19,8 @@ export const VERSION = '0.1.0'
 /** How long `shutdown` delivers before it leaves the rest to the spool. */
 const SHUTDOWN_TIMEOUT_MS = 5_000
 const FLUSH_TIMEOUT_MS = 30_000
+/** How long `flush` and `shutdown` wait for counts under way; what is later is counted by bytes. */
+export const COUNTS_TIMEOUT_MS = 5_000
 
 /** A running meter. */
 export interface Meter {
@@ -95,6 +98,7 @@ export function createMeter(
       elapsed: () => performance.now(),
       onError,
       promptHashKey: settings.promptHashKey,
+      tokenizerSample: settings.tokenizerSample,
       // Read for each event: more is known later.
       get host() {
         return host.current
@@ -125,10 +129,17 @@ export function createMeter(
         onError(error)
       }
     },
-    flush: (timeoutMs = FLUSH_TIMEOUT_MS) => flush(timeoutMs),
+    async flush(timeoutMs = FLUSH_TIMEOUT_MS) {
+      const startedAt = performance.now()
+      await pendingCounts.settle(Math.min(timeoutMs, COUNTS_TIMEOUT_MS))
+      // Whole milliseconds: AbortSignal takes no others.
+      return flush(Math.max(0, Math.round(timeoutMs - (performance.now() - startedAt))))
+    },
     shutdown() {
       isShutDown ??= (async () => {
         host.stop()
+        // Before the spool closes: an event that comes later would be lost.
+        await pendingCounts.settle(COUNTS_TIMEOUT_MS)
         await close()
         await tokenCounter.close()
       })()

@@ -46,6 +46,11 @@ export interface MeterOptions {
    * 16 MiB. The provider bills the rest of the answer then; `false` cuts the stream and estimates.
    */
   readonly finishLeftStreams?: LeftStreamLimits | false
+  /**
+   * Of how many calls the tokens are counted beside the provider (`TOKENTALLY_TOKENIZER_SAMPLE`), from 0 to 1, to
+   * see a tokenizer drift. Default 0.01; text only, and only where the tokenizer claims to be exact.
+   */
+  readonly tokenizerSample?: number
   /** With it, events carry a keyed hash of the prompt (`TOKENTALLY_PROMPT_HASH_KEY`). Text is never sent. */
   readonly promptHashKey?: string
   /**
@@ -72,6 +77,7 @@ export interface Settings {
   readonly spoolBytesMax: number
   readonly injectStreamUsage: boolean
   readonly finishLeftStreams: LeftStreamLimits | false
+  readonly tokenizerSample: number
   readonly promptHashKey: string | undefined
   readonly batchDimensions: ((customId: string) => Dimensions) | undefined
   readonly environment: string | undefined
@@ -83,6 +89,8 @@ const DEFAULT_SPOOL = '.tokentally/spool'
 const DEFAULT_SPOOL_BYTES_MAX = 256 * 1024 * 1024
 const DEFAULT_LEFT_STREAMS: LeftStreamLimits = { timeoutMs: 30_000, bytesMax: 16 * 1024 * 1024 }
 
+const DEFAULT_TOKENIZER_SAMPLE = 0.01
+
 const METER_OPTIONS: ReadonlySet<string> = new Set([
   'url',
   'apiKey',
@@ -92,6 +100,7 @@ const METER_OPTIONS: ReadonlySet<string> = new Set([
   'spoolBytesMax',
   'injectStreamUsage',
   'finishLeftStreams',
+  'tokenizerSample',
   'promptHashKey',
   'detectHost',
   'batchDimensions',
@@ -146,6 +155,7 @@ export function readOptions(
     finishLeftStreams:
       options.finishLeftStreams ??
       (environment['TOKENTALLY_FINISH_LEFT_STREAMS'] === 'false' ? false : DEFAULT_LEFT_STREAMS),
+    tokenizerSample: readFraction(options.tokenizerSample ?? environment['TOKENTALLY_TOKENIZER_SAMPLE']),
     promptHashKey: options.promptHashKey ?? environment['TOKENTALLY_PROMPT_HASH_KEY'],
     batchDimensions: cleaned(options.batchDimensions),
     environment: environment['TOKENTALLY_ENVIRONMENT'],
@@ -158,6 +168,15 @@ function cleaned(
   batchDimensions: MeterOptions['batchDimensions'],
 ): ((customId: string) => Dimensions) | undefined {
   return batchDimensions && ((customId) => cleanDimensions(batchDimensions(customId)))
+}
+
+/** @throws TypeError for what is no fraction */
+function readFraction(value: number | string | undefined): number {
+  const fraction = value === undefined || value === '' ? DEFAULT_TOKENIZER_SAMPLE : Number(value)
+  if (!(fraction >= 0 && fraction <= 1)) {
+    throw new TypeError(`tokentally: tokenizerSample "${value}" must be a number from 0 to 1`)
+  }
+  return fraction
 }
 
 function isDimension(name: string): boolean {

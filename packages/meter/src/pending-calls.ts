@@ -1,9 +1,10 @@
 import type { ReadUsage } from '@tokentally/providers'
+import type { WrittenText } from './call.ts'
 
 /** A call whose answer is made in the background. */
 export interface PendingCall {
-  /** The answer was fetched. @param outputText its text, for an estimate */
-  settle(usage: ReadUsage, outputText: () => string): void
+  /** The answer was fetched. @param answer its text, for an estimate */
+  settle(usage: ReadUsage, answer: WrittenText): void
   /** Its answer will not be awaited any longer. */
   forget(): void
 }

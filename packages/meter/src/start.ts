@@ -1,8 +1,8 @@
 import type { Dimensions } from '@tokentally/core'
-import { estimatesMade } from './call.ts'
-import { createMeter, type Meter } from './meter.ts'
+import { COUNTS_TIMEOUT_MS, createMeter, type Meter } from './meter.ts'
 import { meteredCalls } from './metered-calls.ts'
 import { type DimensionResolvers, type MeterOptions, readOptions, resolveDimensions } from './options.ts'
+import { pendingCounts } from './pending-counts.ts'
 import { type AwsClient, tapAwsClient } from './tap/aws-sdk.ts'
 import { type Dispatcher, tapDispatcher, tapGlobalDispatchers } from './tap/dispatcher.ts'
 import { abandonLeft } from './tap/exchange.ts'
@@ -105,23 +105,25 @@ function startWith(
     void meter.flush().catch(settings.onError)
   }
   process.once('beforeExit', deliverBeforeExit)
+  // By `process.exit`, nothing is waited for: what is being counted goes into the spool as it is.
+  const settleCounts = () => pendingCounts.settleNow()
+  process.once('exit', settleCounts)
   running = {
     ...meter,
     async flush(timeoutMs) {
       idleBodies.settle(IDLE_AT_FLUSH_MS)
-      await estimatesMade()
       return meter.flush(timeoutMs)
     },
     async shutdown() {
       process.off('beforeExit', deliverBeforeExit)
+      process.off('exit', settleCounts)
       for (const stop of untap) stop()
       running = undefined
       // What was not read to its end is counted with what came: later there is nobody to tell.
       idleBodies.settle(0)
       abandonLeft()
-      await estimatesMade()
+      await pendingCounts.settle(COUNTS_TIMEOUT_MS)
       meteredCalls.decideNow()
-      await estimatesMade()
       await meter.shutdown()
     },
   }

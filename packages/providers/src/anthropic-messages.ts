@@ -88,6 +88,8 @@ export function readAnthropicMessages(request: ReaderRequest): UsageReader {
         ...(error !== undefined && { errorType: error }),
       }
     },
+    keptOutput: answer.keptOutput,
+    outputToolCalls: answer.outputToolCalls,
   }
 }
 

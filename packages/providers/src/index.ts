@@ -22,26 +22,35 @@ export {
   type RecognizedCall,
   recognize,
 } from './recognize.ts'
+export { type CalledModel, claimsExactness } from './tokenizer/registry.ts'
 export {
+  countAnswerByBytes,
   countByBytes,
+  countRequestByBytes,
   createTokenCounter,
+  type SentRequest,
   type TokenCount,
   type TokenCounter,
+  type WrittenAnswer,
 } from './tokenizer/token-counter.ts'
+
+/** A reader, and the request that it was made for. */
+export type ExchangeReader = UsageReader & { readonly requestBody: string | undefined }
 
 /** Makes the reader for one exchange. */
 export function createReader(
   call: RecognizedCall,
   request: Omit<ReaderRequest, 'model' | 'resultsId'>,
-): UsageReader {
+): ExchangeReader {
   const { provider } = call
   // Requests to Bedrock are signed, body and all: a changed one is refused.
   const isSigned = provider === 'aws.bedrock' || provider === 'bedrock'
   const injectStreamUsage = request.injectStreamUsage && !isSigned && !sendsStreamUsage(provider)
-  return READERS[call.format]({
+  const reader = READERS[call.format]({
     ...request,
     injectStreamUsage,
     model: call.model,
     resultsId: call.resultsId,
   })
+  return Object.assign(reader, { requestBody: request.bodyText })
 }

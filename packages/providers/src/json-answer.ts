@@ -5,6 +5,7 @@ import {
   BoundedText,
   isEventStream,
   type JsonObject,
+  type KeptOutput,
   NO_BYTES,
   objectAt,
   parseJsonObject,
@@ -33,6 +34,8 @@ export interface AnswerFormat {
 
 /** The half of a reader that sees the answer pass. */
 export interface JsonAnswer extends Pick<UsageReader, 'respond' | 'push' | 'end' | 'outputText'> {
+  outputToolCalls(): number
+  keptOutput(): KeptOutput | undefined
   readonly isStreamed: boolean
   /** Whether a plain answer was understood, or a failure had a body of JSON. */
   readonly isRead: boolean
@@ -123,12 +126,16 @@ export function jsonAnswer(format: AnswerFormat): JsonAnswer {
       }
       return NO_BYTES
     },
-    outputText() {
-      if (isStreamed) return output.toString()
-      const text = new BoundedText()
-      addTexts(answered, text)
-      return text.toString()
-    },
+    outputText: () => written().toString(),
+    outputToolCalls: () => written().toolCalls,
+    keptOutput: () => (isStreamed ? output.kept : undefined),
+  }
+
+  function written(): OutputText | BoundedText {
+    if (isStreamed) return output
+    const text = new BoundedText()
+    addTexts(answered, text)
+    return text
   }
 }
 

@@ -150,12 +150,16 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
         ...(errorType !== undefined && { errorType }),
       }
     },
-    outputText() {
-      if (isStreamed) return output.toString()
-      const text = new BoundedText()
-      addTexts(answered, text)
-      return text.toString()
-    },
+    outputText: () => written().toString(),
+    outputToolCalls: () => written().toolCalls,
+    keptOutput: () => (isStreamed ? output.kept : undefined),
+  }
+
+  function written(): OutputText | BoundedText {
+    if (isStreamed) return output
+    const text = new BoundedText()
+    addTexts(answered, text)
+    return text
   }
 
   function readPlain(): void {
@@ -338,7 +342,7 @@ function addToolCalls(calls: unknown, output: BoundedText): void {
   if (!Array.isArray(calls)) return
   for (const call of calls) {
     const called = isJsonObject(call) ? objectAt(call, 'function') : undefined
-    output.add(textAt(called, 'name'))
+    output.addToolCall(textAt(called, 'name'))
     output.add(textAt(called, 'arguments'))
   }
 }

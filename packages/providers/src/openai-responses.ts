@@ -80,6 +80,8 @@ export function readOpenaiResponses(request: ReaderRequest): UsageReader {
     push: answer.push,
     end: answer.end,
     outputText: answer.outputText,
+    outputToolCalls: answer.outputToolCalls,
+    keptOutput: answer.keptOutput,
     result(): ReadUsage {
       const error = answer.errorType ?? errorType
       const { problem } = answer
@@ -164,7 +166,7 @@ const NO_TEXT = /^response\.(?:audio|image_generation_call)\./
 function addTexts(answer: JsonObject, into: BoundedText): void {
   const type = textAt(answer, 'type')
   if (type !== undefined) {
-    if (type === 'response.output_item.added') into.add(textAt(objectAt(answer, 'item'), 'name'))
+    if (type === 'response.output_item.added') into.addToolCall(textAt(objectAt(answer, 'item'), 'name'))
     else if (type.endsWith('.delta') && !NO_TEXT.test(type)) into.add(textAt(answer, 'delta'))
     return
   }
@@ -172,7 +174,7 @@ function addTexts(answer: JsonObject, into: BoundedText): void {
   if (!Array.isArray(output)) return
   for (const item of output) {
     if (!isJsonObject(item)) continue
-    into.add(textAt(item, 'name'))
+    into.addToolCall(textAt(item, 'name'))
     into.add(textAt(item, 'arguments'))
     into.add(textAt(item, 'input'))
     into.add(textAt(item, 'code'))

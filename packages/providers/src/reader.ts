@@ -91,6 +91,18 @@ export interface UsageReader {
   takeSettled?(): readonly SettledUsage[]
   /** Text of the answer as far as it came, for estimating; bounded, and never leaves the process. */
   outputText(): string
+  /** How often that text calls a tool; absent where the format has no tools, or hides them in text. */
+  outputToolCalls?(): number
+  /** The same without reading what is not read yet; absent, or undefined, where all is read. */
+  keptOutput?(): KeptOutput | undefined
+}
+
+/** Text of a streamed answer, of which the end is still in the events that brought it. */
+export interface KeptOutput {
+  readonly text: string
+  readonly toolCalls: number
+  /** Whole server-sent events, one character per byte. */
+  readonly events: string
 }
 
 /** A wire format: makes a reader for one exchange. */
@@ -194,6 +206,12 @@ function hasParts(quantities: Readonly<Record<string, number>>): boolean {
 /** Collects text up to the limit. */
 export class BoundedText {
   #text = ''
+  #toolCalls = 0
+
+  /** How often a tool is called in the text. */
+  get toolCalls(): number {
+    return this.#toolCalls
+  }
 
   add(text: unknown): void {
     if (typeof text !== 'string' || this.#text.length >= OUTPUT_TEXT_MAX) return
@@ -203,6 +221,13 @@ export class BoundedText {
   /** Whether more is not kept. */
   get isFull(): boolean {
     return this.#text.length >= OUTPUT_TEXT_MAX
+  }
+
+  /** Adds the name of a tool that is called; its arguments follow as text. */
+  addToolCall(name: string | undefined): void {
+    if (name === undefined || name === '') return
+    this.#toolCalls++
+    this.add(name)
   }
 
   toString(): string {

@@ -16,7 +16,11 @@ export function createMetrics() {
     help: string,
     labelNames: readonly Label[] = [],
   ) => new Counter<Label>({ name: `tokentally_${name}`, help, labelNames: [...labelNames], registers })
-  const gauge = (name: string, help: string) => new Gauge({ name: `tokentally_${name}`, help, registers })
+  const gauge = <Label extends string = never>(
+    name: string,
+    help: string,
+    labelNames: readonly Label[] = [],
+  ) => new Gauge<Label>({ name: `tokentally_${name}`, help, labelNames: [...labelNames], registers })
   const histogram = <Label extends string = never>(
     name: string,
     help: string,
@@ -42,6 +46,11 @@ export function createMetrics() {
     mismatchedEvents: counter(
       'mismatched_events_total',
       "Usage events committed whose provider's counts contradict each other",
+    ),
+    tokenizerDriftRatio: gauge(
+      'tokenizer_drift_ratio',
+      'How much more a tokenizer counts than providers report, as a share; more than 0.0005 either way is too much',
+      ['tokenizer', 'model'],
     ),
     appendSeconds: histogram('append_seconds', 'Time of one transaction that appends to the ledger'),
     requestSeconds: histogram('request_seconds', 'Time to answer an HTTP request', [

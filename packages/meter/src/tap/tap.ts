@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { type EndpointMapping, type RecognizedCall, recognize } from '@tokentally/providers'
-import { Attempts, type CallDependencies } from '../call.ts'
+import { Attempts } from '../attempts.ts'
+import type { CallDependencies } from '../call.ts'
 import type { Exchange } from './exchange.ts'
 
 /** How streams that the application leaves early are finished to learn their true usage. */

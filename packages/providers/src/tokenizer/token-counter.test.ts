@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
+import { Worker } from 'node:worker_threads'
 import { get_encoding } from 'tiktoken'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { countByBytes, createTokenCounter, encodingOf, type TokenCounter } from './token-counter.ts'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { type CountRequest, countByBytes, createTokenCounter, type TokenCounter } from './token-counter.ts'
 
 /** The tokenizer's version, as it names itself. */
 const VERSION = /"version": "([^"]+)"/.exec(
@@ -24,7 +25,7 @@ describe('tokens', () => {
     ['2 + 2 = 4', 'gpt-4o', 'o200k_base', 7],
     ['お誕生日おめでとう', 'gpt-4', 'cl100k_base', 9],
     ['お誕生日おめでとう', 'gpt-4o', 'o200k_base', 8],
-    ['The quick brown fox jumps over the lazy dog', 'claude-sonnet-4-5', 'o200k_base', 9],
+    ['The quick brown fox jumps over the lazy dog', 'unknown-model', 'o200k_base', 9],
   ])('of "%s" for %s are those of %s', async (text, model, encoding, tokens) => {
     expect(await counter.count(text, model)).toEqual({ tokens, tokenizer: `tiktoken/${encoding}@${VERSION}` })
   })
@@ -120,16 +121,127 @@ it.each([
 })
 
 it.each([
-  ['gpt-3.5-turbo', 'cl100k_base'],
-  ['gpt-4', 'cl100k_base'],
-  ['gpt-4-turbo', 'cl100k_base'],
-  ['gpt-4-0613', 'cl100k_base'],
-  ['text-embedding-3-small', 'cl100k_base'],
-  ['gpt-4o-mini', 'o200k_base'],
-  ['gpt-4.1', 'o200k_base'],
-  ['gpt-5.6-sol', 'o200k_base'],
-  ['o3', 'o200k_base'],
-  ['', 'o200k_base'],
-])('%s is counted with %s', (model, encoding) => {
-  expect(encodingOf(model)).toBe(encoding)
+  ['gpt-3.5-turbo', 'tiktoken/cl100k_base'],
+  ['gpt-4', 'tiktoken/cl100k_base'],
+  ['gpt-4-turbo', 'tiktoken/cl100k_base'],
+  ['gpt-4-0613', 'tiktoken/cl100k_base'],
+  ['openai/gpt-4', 'tiktoken/cl100k_base'],
+  ['text-embedding-3-small', 'tiktoken/cl100k_base'],
+  ['gpt-4o-mini', 'tiktoken/o200k_base'],
+  ['gpt-4.1', 'tiktoken/o200k_base'],
+  ['gpt-5.6-sol', 'tiktoken/o200k_base'],
+  ['openai/gpt-oss-120b', 'tiktoken/o200k_base'],
+  ['o3', 'tiktoken/o200k_base'],
+  ['grok-4', 'tiktoken/o200k_base'],
+  ['', 'tiktoken/o200k_base'],
+  ['meta-llama/Llama-3.3-70B-Instruct-Turbo', 'llama3-tokenizer-js'],
+  ['us.meta.llama3-1-70b-instruct-v1:0', 'llama3-tokenizer-js'],
+  ['claude-sonnet-4-5', '@anthropic-ai/tokenizer'],
+  ['anthropic.claude-3-haiku-20240307-v1:0', '@anthropic-ai/tokenizer'],
+  // Their packages are the application's to install.
+  ['deepseek-chat', 'tiktoken/o200k_base'],
+  ['gemini-2.5-pro', 'tiktoken/o200k_base'],
+  ['mistral-large-latest', 'tiktoken/o200k_base'],
+])('%s is counted with %s', async (model, tokenizer) => {
+  const counted = await counter.count('hello world', model)
+  expect(counted.tokenizer.slice(0, counted.tokenizer.lastIndexOf('@'))).toBe(tokenizer)
+  expect(counted.tokens).toBe(2)
+})
+
+const CALL = { provider: 'openai', model: 'gpt-4o', format: 'openai-chat' } as const
+const bodyOf = (content: unknown) =>
+  JSON.stringify({ model: 'gpt-4o', messages: [{ role: 'user', content }] })
+
+describe('a request', () => {
+  it('is counted with all that surrounds its text, and says that it is exact', async () => {
+    expect(await counter.countRequest({ ...CALL, body: bodyOf('hello world') })).toEqual({
+      tokens: 9,
+      tokenizer: `tiktoken/o200k_base@${VERSION}`,
+      isExact: true,
+    })
+  })
+
+  it.each([
+    ['an image', { body: bodyOf([{ type: 'image_url', image_url: { url: 'data:image/png;base64,aaaa' } }]) }],
+    [
+      'tools',
+      { body: JSON.stringify({ messages: [], tools: [{ type: 'function', function: { name: 'f' } }] }) },
+    ],
+    ['a schema', { body: JSON.stringify({ messages: [], response_format: { type: 'json_schema' } }) }],
+    ['another provider', { provider: 'together_ai', body: bodyOf('hello') }],
+    ['another model', { model: 'claude-sonnet-4-5', body: bodyOf('hello') }],
+  ])('does not claim to be exact with %s', async (_, other) => {
+    expect((await counter.countRequest({ ...CALL, ...other })).isExact).toBeUndefined()
+  })
+
+  it('does not count what is no text', async () => {
+    const image = { type: 'image_url', image_url: { url: `data:image/png;base64,${'a'.repeat(100_000)}` } }
+    const text = { type: 'text', text: 'hello world' }
+    expect((await counter.countRequest({ ...CALL, body: bodyOf([image, text]) })).tokens).toBe(9)
+  })
+
+  it.each([
+    ['no JSON', 'hello'],
+    ['JSON of another shape', '[1]'],
+    ['messages of another shape', '{"messages":{"a":1},"tools":5,"input":[[[1]],null]}'],
+    ['a deep nest', `{"messages":[{"content":${'['.repeat(50_000)}${']'.repeat(50_000)}}]}`],
+  ])('of %s is counted without a failure', async (_, body) => {
+    const counted = await counter.countRequest({ ...CALL, body })
+    expect(counted.tokenizer).toBe(`tiktoken/o200k_base@${VERSION}`)
+    expect(counted.tokens).toBeLessThan(20)
+  })
+
+  it('of many megabytes is neither read nor copied at once by the thread that asks', async () => {
+    const parse = vi.spyOn(JSON, 'parse')
+    const post = vi.spyOn(Worker.prototype, 'postMessage')
+    try {
+      const body = bodyOf('word '.repeat(2_000_000))
+      const counted = await counter.countRequest({ ...CALL, body })
+      expect(counted).toEqual({ tokens: 2_000_008, tokenizer: `tiktoken/o200k_base@${VERSION}+sampled` })
+      expect(parse).not.toHaveBeenCalled()
+      const lengths = post.mock.calls.map(([request]: CountRequest[]) => request?.slice.length ?? 0)
+      expect(lengths.length).toBeGreaterThan(10)
+      expect(Math.max(...lengths)).toBeLessThanOrEqual(512 * 1024)
+      expect(lengths.reduce((sum, length) => sum + length, 0)).toBe(body.length)
+    } finally {
+      vi.restoreAllMocks()
+    }
+  })
+})
+
+describe('without its worker', () => {
+  const worker = (code: string) => new URL(`data:text/javascript,${encodeURIComponent(code)}`)
+
+  it.each([
+    ['whose file is missing', new URL('./no-such-worker.ts', import.meta.url)],
+    ['that cannot load its tokenizer', worker("import './missing.wasm'")],
+    ['that throws', worker("throw new Error('no')")],
+    ['that ends', worker('process.exit(0)')],
+    ['that runs out of memory', worker('const a = []; for (;;) a.push(new Array(1e5).fill(0.5))')],
+    [
+      'that dies at work',
+      worker(
+        "import { parentPort } from 'node:worker_threads'; parentPort.on('message', () => process.exit(1))",
+      ),
+    ],
+  ])('bytes are counted: one %s', async (_, workerUrl) => {
+    const own = createTokenCounter({ workerUrl, workerHeapMaxMb: 16 })
+    // Its texts are read, because the body is small: 11 bytes, and what surrounds them.
+    expect(await own.countRequest({ ...CALL, body: bodyOf('hello world') })).toEqual({
+      tokens: 10,
+      tokenizer: 'bytes/4',
+    })
+    expect(await own.count('abcdefgh', 'gpt-4o')).toEqual({ tokens: 2, tokenizer: 'bytes/4' })
+    await own.close()
+  })
+
+  it('it is not started for ever', async () => {
+    const own = createTokenCounter({ workerUrl: new URL('./no-such-worker.ts', import.meta.url) })
+    for (let index = 0; index < 3; index++) await own.count('a', 'gpt-4o')
+    const post = vi.spyOn(Worker.prototype, 'postMessage')
+    expect(await own.count('a', 'gpt-4o')).toEqual({ tokens: 1, tokenizer: 'bytes/4' })
+    expect(post).not.toHaveBeenCalled()
+    post.mockRestore()
+    await own.close()
+  })
 })

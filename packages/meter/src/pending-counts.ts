@@ -1,0 +1,51 @@
+/** An event that waits for a count of its tokens. */
+interface Waiting {
+  /** Makes the event without the count, now. */
+  readonly settle: () => void
+  readonly done: Promise<void>
+}
+
+/**
+ * Events that wait for a worker to count their tokens. Each is finished exactly once: with the count; without it
+ * when the count fails; and at once when the process ends, because an event in memory alone would be lost.
+ */
+export class PendingCounts {
+  readonly #waiting = new Set<Waiting>()
+
+  /**
+   * @param count resolves to what was counted
+   * @param fallback what stands for it when the process does not wait any longer; must be quick
+   * @param finish makes the event
+   */
+  add<Count>(count: Promise<Count>, fallback: () => Count, finish: (count: Count) => void): void {
+    const settleOnce = (counted: Count) => {
+      if (this.#waiting.delete(waiting)) finish(counted)
+    }
+    const settle = () => {
+      if (this.#waiting.has(waiting)) settleOnce(fallback())
+    }
+    const waiting: Waiting = { settle, done: count.then(settleOnce, settle) }
+    this.#waiting.add(waiting)
+  }
+
+  /** Waits for the counts under way, but no longer than this; then the rest is finished without them. */
+  async settle(timeoutMs: number): Promise<void> {
+    if (this.#waiting.size === 0) return
+    let timer: NodeJS.Timeout | undefined
+    // The timer keeps the process alive, which the worker does not.
+    const timeout = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, timeoutMs)
+    })
+    await Promise.race([Promise.all([...this.#waiting].map(({ done }) => done)), timeout])
+    clearTimeout(timer)
+    this.settleNow()
+  }
+
+  /** Finishes all that waits, without its count: the process ends. */
+  settleNow(): void {
+    for (const { settle } of [...this.#waiting]) settle()
+  }
+}
+
+/** Shared by all taps, as the process ends for all of them. */
+export const pendingCounts = new PendingCounts()
