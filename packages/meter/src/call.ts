@@ -1,28 +1,16 @@
 import { createHmac } from 'node:crypto'
 import type { CountedTokens, Dimensions, UsageEvent } from '@tokentally/core'
-import {
-  claimsExactness,
-  countAnswerByBytes,
-  countByBytes,
-  countRequestByBytes,
-  type Operation,
-  type ReadUsage,
-  type RecognizedCall,
-  type SentRequest,
-  type TokenCount,
-  type TokenCounter,
-  type UsageReader,
-  type WireFormat,
-  type WrittenAnswer,
-} from '@tokentally/providers'
+import type { Operation, ReadUsage, TokenCounter } from '@tokentally/providers'
 import { appendApart } from './apart-events.ts'
 import type { Attempt } from './attempts.ts'
 import { appendSettled, type BatchDependencies, batchTimes } from './batch-events.ts'
+import type { CallIdentity } from './call-identity.ts'
 import { type CallContext, currentContext } from './context.ts'
 import { type FinishCall, markScopes, meteredCalls } from './metered-calls.ts'
 import { pendingCalls } from './pending-calls.ts'
 import { pendingCounts } from './pending-counts.ts'
 import { activeSpanContext, type CallSpan, startCallSpan } from './spans.ts'
+import { type CallReader, type Counts, TextCounts, type WrittenText } from './text-counts.ts'
 import { isSampled } from './token-sample.ts'
 import { uuidV7 } from './uuid-v7.ts'
 
@@ -42,15 +30,6 @@ export interface CallDependencies extends BatchDependencies {
   /** Dimensions of the whole process, under those of the context. */
   readonly defaults: () => Dimensions
 }
-
-/** What is metered: a recognized request, or a call as an adapter names it. */
-export type CallIdentity = Pick<RecognizedCall, 'provider' | 'operation' | 'region' | 'resultsId'> & {
-  /** Absent where an adapter has seen no bytes. */
-  readonly format?: WireFormat
-}
-
-/** What a call is read by; the request's body only where a tap has seen one. */
-type CallReader = UsageReader & { readonly requestBody?: string | undefined }
 
 /** The start of a call that becomes a metered one later. */
 export interface CallStart {
@@ -242,14 +221,15 @@ export class MeteredCall {
   #estimate(usage: ReadUsage, how: CallEnd, answer: WrittenText): void {
     this.#isFinished = true
     const reported = usage.quantities ?? {}
-    const input = reported['input_tokens'] === undefined ? this.#countInput(usage) : undefined
-    const output = reported['output_tokens'] === undefined ? this.#countOutput(usage, answer) : undefined
+    const texts = this.#texts(usage)
+    const input = reported['input_tokens'] === undefined ? texts.input() : undefined
+    const output = reported['output_tokens'] === undefined ? texts.output(answer) : undefined
     const isWhole = how === 'complete' && usage.isComplete
     pendingCounts.add<Counts>(
       Promise.all([input?.count(), output?.count()]),
       () => [input?.byBytes(), output?.byBytes()],
-      ([input, output]) => {
-        const counted = [input, output].findLast((count) => count !== undefined && count.tokens > 0)
+      ([read, written]) => {
+        const counted = [read, written].findLast((count) => count !== undefined && count.tokens > 0)
         this.#isFinished = false
         this.#finish(
           isWhole ? 'ok' : 'aborted',
@@ -257,8 +237,8 @@ export class MeteredCall {
             ...usage,
             quantities: {
               ...reported,
-              ...(input !== undefined && { input_tokens: input.tokens }),
-              ...(output !== undefined && { output_tokens: output.tokens }),
+              ...(read !== undefined && { input_tokens: read.tokens }),
+              ...(written !== undefined && { output_tokens: written.tokens }),
             },
           },
           {
@@ -276,37 +256,16 @@ export class MeteredCall {
    * counted the same text, so that the service sees when the two drift apart.
    */
   #finishReported(usage: ReadUsage): void {
-    const { tokenizerSample = 0, tokenCounter } = this.#dependencies
-    const { quantities = {} } = usage
-    const model = this.#model(usage)
-    if (
-      !isSampled(this.#eventId, tokenizerSample) ||
-      !GENERATES_TEXT.has(this.#call.operation) ||
-      !claimsExactness({ provider: this.#call.provider, model }) ||
-      Object.keys(quantities).some((meter) => NOT_TEXT.test(meter))
-    ) {
-      this.#finish('ok', usage)
-      return
-    }
-    const { format } = this.#call
-    const request = format && this.#request(usage, format)
-    const written = format && this.#written(usage, format, this.#reader)
-    // Reasoning is inside the output, and its text is not shown.
-    const isShown = (quantities['reasoning_tokens'] ?? 0) === 0
-    if (
-      request === undefined ||
-      written === undefined ||
-      (request.body?.length ?? 0) + written.text.length + written.events.length > SAMPLED_CHARS_MAX
-    ) {
+    const { tokenizerSample = 0 } = this.#dependencies
+    const isAsked = isSampled(this.#eventId, tokenizerSample) && GENERATES_TEXT.has(this.#call.operation)
+    const counts = isAsked ? this.#texts(usage).besideReported(usage.quantities ?? {}) : undefined
+    if (counts === undefined) {
       this.#finish('ok', usage)
       return
     }
     this.#isFinished = true
     pendingCounts.add<Counts>(
-      Promise.all([
-        tokenCounter.countRequest(request),
-        isShown ? tokenCounter.countAnswer(written) : undefined,
-      ]),
+      counts,
       () => [undefined, undefined],
       ([input, output]) => {
         const inputTokens = input?.isExact === true ? input.tokens : undefined
@@ -323,56 +282,8 @@ export class MeteredCall {
     )
   }
 
-  #model(usage: ReadUsage): string {
-    return usage.responseModel ?? this.#reader.requestedModel ?? ''
-  }
-
-  #countInput(usage: ReadUsage): Countable {
-    const { tokenCounter } = this.#dependencies
-    const { format } = this.#call
-    if (format === undefined) return this.#countText(usage, this.#reader.promptText())
-    const request = this.#request(usage, format)
-    return {
-      count: () => tokenCounter.countRequest(request),
-      byBytes: () => countRequestByBytes(request),
-    }
-  }
-
-  #countOutput(usage: ReadUsage, answer: WrittenText): Countable {
-    const { tokenCounter } = this.#dependencies
-    const { format } = this.#call
-    if (format === undefined) return this.#countText(usage, answer.outputText())
-    const written = this.#written(usage, format, answer)
-    return { count: () => tokenCounter.countAnswer(written), byBytes: () => countAnswerByBytes(written) }
-  }
-
-  /** Of a call that an adapter saw, there is text alone. */
-  #countText(usage: ReadUsage, text: string): Countable {
-    const { tokenCounter } = this.#dependencies
-    const model = this.#model(usage)
-    return { count: () => tokenCounter.count(text, model), byBytes: () => countByBytes(text) }
-  }
-
-  #request(usage: ReadUsage, format: WireFormat): SentRequest {
-    return {
-      provider: this.#call.provider,
-      format,
-      model: this.#model(usage),
-      body: this.#reader.requestBody,
-    }
-  }
-
-  #written(usage: ReadUsage, format: WireFormat, answer: WrittenText): WrittenAnswer {
-    return {
-      provider: this.#call.provider,
-      format,
-      model: this.#model(usage),
-      ...(answer.keptOutput?.() ?? {
-        text: answer.outputText(),
-        toolCalls: answer.outputToolCalls?.() ?? 0,
-        events: '',
-      }),
-    }
+  #texts(usage: ReadUsage): TextCounts {
+    return new TextCounts(this.#dependencies.tokenCounter, this.#call, this.#reader, usage)
   }
 
   #finish(status: UsageEvent['status'], usage: ReadUsage, finding: Finding = {}): void {
@@ -465,25 +376,6 @@ interface Finding {
   readonly tokenizer?: string
   readonly counted?: CountedTokens
 }
-
-/** What a model wrote, as its reader kept it. */
-export type WrittenText = Pick<UsageReader, 'outputText' | 'outputToolCalls' | 'keptOutput'>
-
-/** A text whose tokens nobody reported. */
-interface Countable {
-  readonly count: () => Promise<TokenCount>
-  /** At once, where nothing can be waited for. */
-  readonly byBytes: () => TokenCount
-}
-
-/** Largest request and answer that are counted beside the provider, in characters together. */
-const SAMPLED_CHARS_MAX = 256 * 1024
-
-/** Counts of the request and of the answer, where they were asked for. */
-type Counts = readonly [input: TokenCount | undefined, output: TokenCount | undefined]
-
-/** Meters of what is no text, or of what the text does not show. */
-const NOT_TEXT = /audio|image|search|code_interpreter/
 
 /** Why an answer is not whole, or why its counts are missing. */
 const ENDED_EARLY: Readonly<Record<CallEnd, string>> = {

@@ -48,7 +48,8 @@ export interface MeterOptions {
   readonly finishLeftStreams?: LeftStreamLimits | false
   /**
    * Of how many calls the tokens are counted beside the provider (`TOKENTALLY_TOKENIZER_SAMPLE`), from 0 to 1, to
-   * see a tokenizer drift. Default 0.01; text only, and only where the tokenizer claims to be exact.
+   * see a tokenizer drift. Default 0: an event of the sample waits for its count in memory, where a killed process
+   * loses it. Text only, and only where the tokenizer claims to be exact.
    */
   readonly tokenizerSample?: number
   /** With it, events carry a keyed hash of the prompt (`TOKENTALLY_PROMPT_HASH_KEY`). Text is never sent. */
@@ -89,7 +90,7 @@ const DEFAULT_SPOOL = '.tokentally/spool'
 const DEFAULT_SPOOL_BYTES_MAX = 256 * 1024 * 1024
 const DEFAULT_LEFT_STREAMS: LeftStreamLimits = { timeoutMs: 30_000, bytesMax: 16 * 1024 * 1024 }
 
-const DEFAULT_TOKENIZER_SAMPLE = 0.01
+const DEFAULT_TOKENIZER_SAMPLE = 0
 
 const METER_OPTIONS: ReadonlySet<string> = new Set([
   'url',

@@ -1,5 +1,5 @@
 import type { ReadUsage } from '@tokentally/providers'
-import type { WrittenText } from './call.ts'
+import type { WrittenText } from './text-counts.ts'
 
 /** A call whose answer is made in the background. */
 export interface PendingCall {

@@ -8,7 +8,7 @@ import {
   trace,
 } from '@opentelemetry/api'
 import { type UsageEvent, usageEventToAttributes } from '@tokentally/core'
-import type { CallIdentity } from './call.ts'
+import type { CallIdentity } from './call-identity.ts'
 
 // A proxy: it finds the application's SDK also when that is registered later.
 const TRACER = '@tokentally/meter'

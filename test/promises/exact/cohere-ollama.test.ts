@@ -88,7 +88,6 @@ describeMatrix<CohereClientV2>({
 })
 
 const OLLAMA = 'llama3.2'
-const gpu = { quantities: { gpu_seconds: 0.5 } } as const
 const ollamaWays: Way<Ollama>[] = [
   { name: 'plain', truth, call: (ollama) => ollama.chat({ model: OLLAMA, messages, stream: false }) },
   {
@@ -145,7 +144,7 @@ describeMatrix<Ollama>({
   endpoints: 'http://127.0.0.1:11434=ollama',
   client: () => new Ollama(),
   ways: [
-    ...ollamaWays.map((way) => ({ ...way, ...gpu })),
+    ...ollamaWays,
     {
       name: 'embeddings',
       truth: { input: 8, output: 0 },

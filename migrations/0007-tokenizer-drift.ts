@@ -4,7 +4,7 @@ import type { Knex } from 'knex'
  * What was last measured of each tokenizer against its provider: shown in the metrics, and remembered so that a
  * change is told once. Made anew from usage_event by a job, at any time.
  *
- * The index holds the sampled events alone, about one in a hundred; it reads the table once and holds off writers
+ * The index holds the sampled events alone; making it reads the table once and holds off writers
  * meanwhile.
  */
 export async function up(knex: Knex): Promise<void> {
