@@ -1,4 +1,6 @@
+import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { promisify } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { get_encoding } from 'tiktoken'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
@@ -233,6 +235,23 @@ describe('without its worker', () => {
     })
     expect(await own.count('abcdefgh', 'gpt-4o')).toEqual({ tokens: 2, tokenizer: 'bytes/4' })
     await own.close()
+  })
+
+  it('the app does not start anew in the worker: its preloads run once', async () => {
+    const counter = new URL('./token-counter.ts', import.meta.url).href
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      '--conditions=source',
+      '--import',
+      `data:text/javascript,${encodeURIComponent("console.log('preloaded')")}`,
+      '--input-type=module',
+      '--eval',
+      `import { createTokenCounter } from ${JSON.stringify(counter)}
+       // The worker does not keep the process alive.
+       const alive = setInterval(() => undefined, 1_000)
+       console.log((await createTokenCounter().count('hello world', 'gpt-4o')).tokenizer)
+       clearInterval(alive)`,
+    ])
+    expect(stdout).toMatch(/^preloaded\ntiktoken\/o200k_base@[\d.]+\n$/)
   })
 
   it('it is not started for ever', async () => {

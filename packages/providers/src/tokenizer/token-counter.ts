@@ -119,7 +119,12 @@ export function createTokenCounter({
     for (const id of [...waiting.keys()]) settle(id, byBytes)
   }
   const start = (): Worker => {
-    const started = new Worker(workerUrl, { resourceLimits: { maxOldGenerationSizeMb: workerHeapMaxMb } })
+    const started = new Worker(workerUrl, {
+      // What the app's own start preloads is not for this thread: a meter above all.
+      execArgv: workerUrl.pathname.endsWith('.ts') ? ['--conditions=source'] : [],
+      env: {},
+      resourceLimits: { maxOldGenerationSizeMb: workerHeapMaxMb },
+    })
     failedStarts++
     started.on('message', ({ id, tokens, tokenizer, isExact }: CountAnswer) => {
       failedStarts = 0
