@@ -291,7 +291,7 @@ export class MeteredCall {
     this.#isFinished = true
     try {
       const event = this.#event(status, usage, finding)
-      this.#span?.end(event, usage.errorType)
+      this.#span?.end(event)
       this.#finishForAdapters?.({ ...usage, status, estimated: event.estimated })
       // Fetching what was made before costs nothing: it has a span, and no event.
       if (this.#call.operation === 'fetch_response') return

@@ -17,7 +17,7 @@ const tracer = trace.getTracer(TRACER)
 /** A span on the application's own tracer, open while the call runs. */
 export interface CallSpan {
   readonly ids: { readonly traceId: string; readonly spanId: string }
-  end(event: UsageEvent, errorType: string | undefined): void
+  end(event: UsageEvent): void
 }
 
 /**
@@ -48,7 +48,7 @@ export function startCallSpan(
   )
   if (!span.isRecording()) return undefined
   const { traceId, spanId } = span.spanContext()
-  return { ids: { traceId, spanId }, end: (event, errorType) => end(span, event, errorType) }
+  return { ids: { traceId, spanId }, end: (event) => end(span, event) }
 }
 
 /** The application's span that is open here and now, for calls that are metered later. */
@@ -62,7 +62,7 @@ function hasSdk(): boolean {
   return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer(TRACER) !== undefined
 }
 
-function end(span: Span, event: UsageEvent, errorType: string | undefined): void {
+function end(span: Span, event: UsageEvent): void {
   const { 'tokentally.event_id': eventId, ...attributes } = usageEventToAttributes(event)
   span.setAttributes(attributes)
   // A fetched answer is no event: a service that receives this span knows by its operation that it is not billed.
@@ -71,7 +71,8 @@ function end(span: Span, event: UsageEvent, errorType: string | undefined): void
   }
   if (event.status === 'error') {
     span.setStatus({ code: SpanStatusCode.ERROR })
-    span.setAttribute('error.type', errorType ?? '_OTHER')
+    // The code, not what the provider says: that may quote a prompt.
+    span.setAttribute('error.type', event.reason ?? '_OTHER')
   }
   span.end()
 }
