@@ -24,9 +24,9 @@ const FOLDERS = {
   meter: 'packages/meter',
   express: 'packages/express',
   koa: 'packages/koa',
-  tokentally: 'apps/cli',
+  cli: 'apps/cli',
 } as const
-const ALL = ['core', 'prices', 'providers', 'meter', 'express', 'koa', 'tokentally'] as const
+const ALL = ['core', 'prices', 'providers', 'meter', 'express', 'koa', 'cli'] as const
 /** Those that are imported; the other one is a command. */
 const NAMES = ['core', 'prices', 'providers', 'meter', 'express', 'koa'] as const
 /** Their examples print what the comments behind them say; the others' open a port. */
@@ -87,7 +87,7 @@ async function copySources(tree: string): Promise<void> {
   await mkdir(join(tree, 'node_modules', '@tokentally'), { recursive: true })
   await cp(join(ROOT, 'tsconfig.base.json'), join(tree, 'tsconfig.base.json'))
   for (const entry of await readdir(join(ROOT, 'node_modules'))) {
-    if (entry === '@tokentally' || entry === 'tokentally' || entry.startsWith('.')) continue
+    if (entry === '@tokentally' || entry.startsWith('.')) continue
     await symlink(join(ROOT, 'node_modules', entry), join(tree, 'node_modules', entry))
   }
   for (const name of ALL) {
@@ -104,7 +104,7 @@ async function copySources(tree: string): Promise<void> {
 }
 
 function packageName(name: Published['name']): string {
-  return name === 'tokentally' ? name : `@tokentally/${name}`
+  return `@tokentally/${name}`
 }
 
 async function packInto(project: string, source: string, name: Published['name']): Promise<Published> {
@@ -178,12 +178,7 @@ describe.each(ALL)('%s', (name) => {
     const { files } = own()
     expect(files).toEqual(expect.arrayContaining(['LICENSE', 'README.md', 'package.json']))
     expect(files.filter((file) => !/^dist\/.+\.(js|d\.ts|js\.map)$/.test(file)).sort()).toEqual(
-      [
-        ...(name === 'tokentally' ? ['bin/tokentally.js'] : []),
-        'LICENSE',
-        'README.md',
-        'package.json',
-      ].sort(),
+      [...(name === 'cli' ? ['bin/tokentally.js'] : []), 'LICENSE', 'README.md', 'package.json'].sort(),
     )
     expect(files.filter((file) => /test|transcripts/.test(file))).toEqual([])
   })
@@ -249,7 +244,7 @@ test('the published command reads what the published meter wrote', async () => {
   await runInConsumer('spend.js', text)
   const { stdout } = await run(
     process.execPath,
-    ['node_modules/tokentally/bin/tokentally.js', 'cost', '--by', 'customer', '--format', 'csv'],
+    ['node_modules/@tokentally/cli/bin/tokentally.js', 'cost', '--by', 'customer', '--format', 'csv'],
     { cwd: consumer, env: { PATH: process.env['PATH'] } },
   )
   expect(stdout.split('\r\n')[1]).toBe('acme,1,1200,300,0.00036,0')
