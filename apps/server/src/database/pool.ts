@@ -33,6 +33,8 @@ export function createPool(options: PoolOptions): Pool {
     keepAlive: true,
     options: `-c TimeZone=UTC${options.schema === undefined ? '' : ` -c search_path=${options.schema}`}`,
   })
+  // The job queues on the database share the pool, and each of them listens for its errors.
+  pool.setMaxListeners(100)
   pool.on('error', (error) => options.logger.warn({ err: error }, 'a database connection broke'))
   // A connection that breaks while checked out also emits `error`; its query rejects, the event must not crash us.
   pool.on('connect', (client) => client.on('error', () => undefined))
