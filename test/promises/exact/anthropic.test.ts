@@ -100,6 +100,7 @@ describeMatrix<Anthropic>({
   name: 'Anthropic',
   sdk: '@anthropic-ai/sdk',
   provider: 'anthropic',
+  namesInputFirst: true,
   numbersAttempts: true,
   failures: [429, 529],
   client: () => new Anthropic({ apiKey: 'sk-ant-test' }),
@@ -135,6 +136,7 @@ describeMatrix<AnthropicBedrock>({
   sdk: '@anthropic-ai/bedrock-sdk',
   leavesLate: true,
   provider: 'aws.bedrock',
+  namesInputFirst: true,
   numbersAttempts: true,
   client: () =>
     new AnthropicBedrock({ awsAccessKey: 'test', awsSecretKey: 'test', awsRegion: 'eu-central-1' }),
@@ -148,6 +150,7 @@ describeMatrix<AnthropicVertex>({
   name: 'Anthropic on Vertex AI',
   sdk: '@anthropic-ai/vertex-sdk',
   provider: 'gcp.vertex_ai',
+  namesInputFirst: true,
   numbersAttempts: true,
   client: () => {
     const authClient = new OAuth2Client()

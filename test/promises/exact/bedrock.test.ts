@@ -10,6 +10,7 @@ import { isAwsClient, tapAwsClient } from '../../../packages/meter/src/tap/aws-s
 import { TOOL, TOOL_CALL, type Truth } from '../../fake-provider/vendors/index.ts'
 import { describeMatrix, type Way } from './matrix.ts'
 import { TOOL_TOKENS } from './openai-chat.ts'
+import { CLAUDE as OVERHEAD } from './references.ts'
 import { PROMPT, PROMPT_TOKENS } from './texts.ts'
 
 /** AWS Bedrock by the AWS SDK, over HTTP/2 as it prefers. */
@@ -162,6 +163,7 @@ describeMatrix<BedrockRuntimeClient>({
   name: 'AWS Bedrock',
   sdk: '@aws-sdk/client-bedrock-runtime',
   provider: 'aws.bedrock',
+  overhead: OVERHEAD,
   numbersAttempts: true,
   takesGzip: false,
   leavesLate: true,
@@ -176,6 +178,5 @@ describeMatrix<BedrockRuntimeClient>({
     tapAwsClient(client, dependenciesOf)
   },
   close: (client) => client.destroy(),
-  // The SDK neither reads on nor closes a stream that is left by `break`.
-  ways: ways.map((way) => ({ ...way, without: ['left early'] as const })),
+  ways,
 })

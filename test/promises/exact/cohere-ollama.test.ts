@@ -3,6 +3,7 @@ import { Ollama } from 'ollama'
 import { TOOL, TOOL_CALL, type Truth } from '../../fake-provider/vendors/index.ts'
 import { describeMatrix, type Way } from './matrix.ts'
 import { TOOL_TOKENS } from './openai-chat.ts'
+import { LLAMA_3, COHERE as OVERHEAD } from './references.ts'
 import { PROMPT, PROMPT_TOKENS } from './texts.ts'
 
 /** Cohere and Ollama, each by its official SDK. */
@@ -31,6 +32,7 @@ describeMatrix<CohereClientV2>({
   name: 'Cohere',
   sdk: 'cohere-ai',
   provider: 'cohere',
+  overhead: OVERHEAD,
   failures: [429],
   client: () => new CohereClientV2({ token: 'test' }),
   ways: [
@@ -88,48 +90,54 @@ describeMatrix<CohereClientV2>({
 })
 
 const OLLAMA = 'llama3.2'
+const llamaTruth: Truth = { ...truth, input: LLAMA_3.inputTokens(false) }
+const llamaWithTools: Truth = { ...truth, input: LLAMA_3.inputTokens(true) }
 const ollamaWays: Way<Ollama>[] = [
-  { name: 'plain', truth, call: (ollama) => ollama.chat({ model: OLLAMA, messages, stream: false }) },
+  {
+    name: 'plain',
+    truth: llamaTruth,
+    call: (ollama) => ollama.chat({ model: OLLAMA, messages, stream: false }),
+  },
   {
     name: 'streamed',
-    truth,
+    truth: llamaTruth,
     isStreamed: true,
     call: (ollama) => ollama.chat({ model: OLLAMA, messages, stream: true }),
   },
   {
     name: 'with tools',
-    truth: withTools,
+    truth: llamaWithTools,
     say: { tool: TOOL_CALL },
     call: (ollama) => ollama.chat({ model: OLLAMA, messages, tools, stream: false }),
   },
   {
     name: 'with tools, streamed',
-    truth: withTools,
+    truth: llamaWithTools,
     say: { tool: TOOL_CALL },
     isStreamed: true,
     call: (ollama) => ollama.chat({ model: OLLAMA, messages, tools, stream: true }),
   },
   {
     name: 'cached',
-    truth: { ...truth, cacheRead: 1024 },
+    truth: { ...llamaTruth, cacheRead: 1024 },
     call: (ollama) => ollama.chat({ model: OLLAMA, messages, stream: false }),
   },
   {
     name: 'reasoning, streamed',
-    truth,
+    truth: llamaTruth,
     say,
     isStreamed: true,
     call: (ollama) => ollama.chat({ model: OLLAMA, messages, think: true, stream: true }),
   },
   {
     name: 'generate',
-    truth,
+    truth: llamaTruth,
     event: { operation: 'text_completion' },
     call: (ollama) => ollama.generate({ model: OLLAMA, prompt: PROMPT, stream: false }),
   },
   {
     name: 'generate, streamed',
-    truth,
+    truth: llamaTruth,
     isStreamed: true,
     event: { operation: 'text_completion' },
     call: (ollama) => ollama.generate({ model: OLLAMA, prompt: PROMPT, stream: true }),
@@ -140,6 +148,7 @@ describeMatrix<Ollama>({
   name: 'Ollama',
   sdk: 'ollama',
   provider: 'ollama',
+  reference: LLAMA_3,
   leavesLate: true,
   endpoints: 'http://127.0.0.1:11434=ollama',
   client: () => new Ollama(),

@@ -5,6 +5,7 @@ import { TOOL, TOOL_CALL, type Truth } from '../../fake-provider/vendors/index.t
 import { describeMatrix, type Subject, type Way } from './matrix.ts'
 import { Mistral } from './mistral.ts'
 import { type ChatTraits, chatWays, TOOL_TOKENS } from './openai-chat.ts'
+import { DEEPSEEK, GPT_4O, GPT_5, LLAMA_3, MISTRAL, OTHERS } from './references.ts'
 import { PROMPT, PROMPT_TOKENS } from './texts.ts'
 
 /** Vendors that speak like OpenAI, each by its own SDK, or by OpenAI's where that is what it asks its users to take. */
@@ -16,6 +17,7 @@ describeMatrix<AzureOpenAI>({
   name: 'Azure OpenAI',
   sdk: 'openai',
   provider: 'azure.ai.openai',
+  reference: GPT_4O,
   numbersAttempts: true,
   client: () =>
     new AzureOpenAI({
@@ -29,6 +31,7 @@ describeMatrix<AzureOpenAI>({
       model: 'my-deployment',
       reasoning: 'hidden',
       isUsageAsked: true,
+      reference: GPT_4O,
       event: { responseModel: 'gpt-4o-2024-11-20' },
     }),
     {
@@ -65,13 +68,13 @@ function byOpenai(
   })
 }
 
-byOpenai({ name: 'DeepSeek', provider: 'deepseek' }, 'https://api.deepseek.com', {
+byOpenai({ name: 'DeepSeek', provider: 'deepseek', overhead: DEEPSEEK }, 'https://api.deepseek.com', {
   model: 'deepseek-reasoner',
   reasoning: 'shown',
 })
 
 byOpenai(
-  { name: 'xAI', provider: 'x_ai' },
+  { name: 'xAI', provider: 'x_ai', overhead: OTHERS },
   'https://api.x.ai/v1',
   { model: 'grok-4-fast-reasoning', reasoning: 'shown' },
   [
@@ -83,10 +86,11 @@ byOpenai(
   ],
 )
 
-byOpenai({ name: 'OpenRouter', provider: 'openrouter' }, 'https://openrouter.ai/api/v1', {
+byOpenai({ name: 'OpenRouter', provider: 'openrouter', reference: GPT_4O }, 'https://openrouter.ai/api/v1', {
   model: 'openai/gpt-4o-mini',
   reasoning: 'shown',
   isUsageAsked: true,
+  reference: GPT_4O,
 })
 
 byOpenai(
@@ -104,16 +108,18 @@ describeMatrix<Groq>({
   name: 'Groq',
   sdk: 'groq-sdk',
   provider: 'groq',
+  reference: GPT_5,
   numbersAttempts: true,
   client: () => new Groq({ apiKey: 'gsk-test' }),
   ways: [
     ...chatWays<Groq>((groq, request) => groq.chat.completions.create(request), {
       model: 'openai/gpt-oss-120b',
       reasoning: 'shown',
+      reference: GPT_5,
     }),
     {
       name: 'streamed, with usage twice',
-      truth: { input: PROMPT_TOKENS, output: 977 },
+      truth: { input: GPT_5.inputTokens(false), output: 977 },
       isStreamed: true,
       call: (groq) => {
         const asking = { stream_options: { include_usage: true } }
@@ -132,11 +138,13 @@ describeMatrix<Together>({
   name: 'Together',
   sdk: 'together-ai',
   provider: 'together_ai',
+  reference: LLAMA_3,
   numbersAttempts: true,
   client: () => new Together({ apiKey: 'key' }),
   ways: chatWays<Together>((together, request) => together.chat.completions.create(request), {
     model: 'meta-llama/Llama-3.3-70B-Instruct-Turbo',
     isCacheCounted: false,
+    reference: LLAMA_3,
   }),
 })
 
@@ -156,6 +164,7 @@ describeMatrix<Mistral>({
   name: 'Mistral',
   sdk: '@mistralai/mistralai',
   provider: 'mistral_ai',
+  overhead: MISTRAL,
   client: () =>
     new Mistral({
       apiKey: 'key',

@@ -1,5 +1,6 @@
 import { TOOL, TOOL_CALL, type Truth } from '../../fake-provider/vendors/index.ts'
 import type { Way } from './matrix.ts'
+import type { Reference } from './references.ts'
 import { PROMPT, PROMPT_TOKENS, tokensOf } from './texts.ts'
 
 /** A request for chat completions that every SDK of OpenAI's family takes. */
@@ -32,15 +33,25 @@ export interface ChatTraits {
   readonly reasoning?: 'shown' | 'hidden' | 'none'
   readonly isCacheCounted?: boolean
   readonly isUsageAsked?: boolean
+  /** Who bills in the vendor's place; without one the vendor bills numbers of the test's own. */
+  readonly reference?: Reference
 }
 
 /** The ways of chat completions. */
 export function chatWays<Client>(
   create: (client: Client, request: ChatRequest) => Promise<unknown>,
-  { model, event = {}, reasoning = 'none', isCacheCounted = true, isUsageAsked = false }: ChatTraits,
+  {
+    model,
+    event = {},
+    reasoning = 'none',
+    isCacheCounted = true,
+    isUsageAsked = false,
+    reference,
+  }: ChatTraits,
 ): Way<Client>[] {
   const request: ChatRequest = { model, messages: [{ role: 'user', content: PROMPT }] }
-  const truth: Truth = { input: PROMPT_TOKENS, output: 977 }
+  const truth: Truth = { input: reference?.inputTokens(false) ?? PROMPT_TOKENS, output: 977 }
+  const inputWithTool = reference?.inputTokens(true) ?? PROMPT_TOKENS + TOOL_TOKENS
   const streamed = { isStreamed: true } as const
   const ways: Way<Client>[] = [
     { name: 'plain', truth, call: (client) => create(client, request) },
@@ -52,14 +63,14 @@ export function chatWays<Client>(
     },
     {
       name: 'with tools',
-      truth: { ...truth, input: PROMPT_TOKENS + TOOL_TOKENS },
+      truth: { ...truth, input: inputWithTool },
       say: { tool: TOOL_CALL },
       call: (client) => create(client, { ...request, tools }),
     },
     {
       name: 'with tools, streamed',
       ...streamed,
-      truth: { ...truth, input: PROMPT_TOKENS + TOOL_TOKENS },
+      truth: { ...truth, input: inputWithTool },
       say: { tool: TOOL_CALL },
       call: (client) => create(client, { ...request, tools, stream: true }),
     },

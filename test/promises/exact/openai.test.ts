@@ -2,7 +2,8 @@ import OpenAI, { toFile } from 'openai'
 import type { ResponseCreateParamsBase } from 'openai/resources/responses/responses'
 import { TOOL, TOOL_CALL, type Truth } from '../../fake-provider/vendors/index.ts'
 import { describeMatrix, type Way } from './matrix.ts'
-import { chatWays, TOOL_TOKENS } from './openai-chat.ts'
+import { chatWays } from './openai-chat.ts'
+import { DAVINCI, GPT_4O, GPT_5 } from './references.ts'
 import { PROMPT, PROMPT_TOKENS } from './texts.ts'
 
 /** OpenAI by its official SDK. */
@@ -53,31 +54,35 @@ const modalities: Way<OpenAI>[] = [
 describeMatrix({
   ...base,
   name: 'OpenAI chat completions',
+  reference: GPT_4O,
   ways: [
     ...chatWays<OpenAI>((openai, request) => openai.chat.completions.create(request), {
       model: 'gpt-4o-mini',
       reasoning: 'hidden',
       isUsageAsked: true,
+      reference: GPT_4O,
       event: { serviceTier: 'default', responseModel: 'gpt-4o-mini-2025-08-07' },
     }),
     ...modalities,
   ],
 })
 
+const completionTruth: Truth = { input: DAVINCI.inputTokens(false), output: 977 }
 const completion = { model: 'davinci-002', prompt: PROMPT }
 describeMatrix({
   ...base,
   name: 'OpenAI completions',
+  reference: DAVINCI,
   ways: [
     {
       name: 'plain',
-      truth,
+      truth: completionTruth,
       event: { operation: 'text_completion' },
       call: (openai) => openai.completions.create(completion),
     },
     {
       name: 'streamed',
-      truth,
+      truth: completionTruth,
       isStreamed: true,
       event: { operation: 'text_completion' },
       call: (openai) => openai.completions.create({ ...completion, stream: true }),
@@ -95,12 +100,13 @@ const tools: ResponseCreateParamsBase['tools'] = [
     strict: true,
   },
 ]
-const withTools: Truth = { ...truth, input: PROMPT_TOKENS + TOOL_TOKENS }
+const responseTruth: Truth = { ...truth, input: GPT_5.inputTokens(false) }
+const withTools: Truth = { ...truth, input: GPT_5.inputTokens(true) }
 const responses: Way<OpenAI>[] = [
-  { name: 'plain', truth, call: (openai) => openai.responses.create(ask) },
+  { name: 'plain', truth: responseTruth, call: (openai) => openai.responses.create(ask) },
   {
     name: 'streamed',
-    truth,
+    truth: responseTruth,
     isStreamed: true,
     call: (openai) => openai.responses.create({ ...ask, stream: true }),
   },
@@ -119,28 +125,28 @@ const responses: Way<OpenAI>[] = [
   },
   {
     name: 'cached, read and written',
-    truth: { ...truth, cacheRead: 1024, cacheWrite: 300 },
+    truth: { ...responseTruth, cacheRead: 1024, cacheWrite: 300 },
     call: (openai) => openai.responses.create(ask),
   },
   {
     name: 'reasoning',
-    truth: { ...truth, output: 1300, reasoning: 640 },
+    truth: { ...responseTruth, output: 1300, reasoning: 640 },
     call: (openai) => openai.responses.create(ask),
   },
   {
     name: 'reasoning and cached, streamed',
-    truth: { ...truth, output: 1300, reasoning: 640, cacheRead: 1024 },
+    truth: { ...responseTruth, output: 1300, reasoning: 640, cacheRead: 1024 },
     isStreamed: true,
     isCountable: false,
     call: (openai) => openai.responses.create({ ...ask, stream: true }),
   },
   {
     name: 'with searches of the web',
-    truth: { ...truth, webSearches: 2 },
+    truth: { ...responseTruth, webSearches: 2 },
     call: (openai) => openai.responses.create({ ...ask, tools: [{ type: 'web_search' }] }),
   },
 ]
-describeMatrix({ ...base, name: 'OpenAI responses', ways: responses })
+describeMatrix({ ...base, name: 'OpenAI responses', reference: GPT_5, ways: responses })
 
 const OUTPUT_NONE = { output_tokens: undefined }
 const media: Way<OpenAI>[] = [

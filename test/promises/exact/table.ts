@@ -13,14 +13,23 @@ const LOCK = new URL('../../../docs/reference/.accuracy.lock', import.meta.url)
 export interface Accuracy {
   /** A call whose usage the provider reported, and what was counted. */
   reported(truth: Quantities, counted: Quantities): void
-  /** One side of a call whose usage was estimated, with its error. */
+  /** A call that was cut, and its usage estimated. */
+  cut(): void
+  /** The error of one side of it, where there is a reference. */
   estimated(error: number): void
   /** The row as the table has it. */
   row(): string
 }
 
-/** What a run has found for one subject so far. */
-export function accuracyOf(name: string, sdk: string, version: string): Accuracy {
+/** Stands in the table where nobody but the vendor can say what a cut call has cost. */
+export const NO_REFERENCE = 'no reference'
+
+/**
+ * What a run has found for one subject so far.
+ *
+ * @param reference who bills the calls that are cut
+ */
+export function accuracyOf(name: string, sdk: string, version: string, reference?: string): Accuracy {
   let calls = 0
   let estimates = 0
   let tokensReported = 0
@@ -35,8 +44,10 @@ export function accuracyOf(name: string, sdk: string, version: string): Accuracy
       tokensReported += totalOf(truth)
       tokensCounted += totalOf(counted)
     },
-    estimated(error) {
+    cut() {
       estimates++
+    },
+    estimated(error) {
       largestError = Math.max(largestError, error)
     },
     row: () =>
@@ -47,9 +58,14 @@ export function accuracyOf(name: string, sdk: string, version: string): Accuracy
         tokensReported,
         tokensCounted,
         difference,
-        estimates / 2,
-        estimates === 0 ? '–' : `${(largestError * 100).toFixed(2)} %`,
+        estimates,
+        ...errorCells(),
       ].join(' | ')} |`,
+  }
+
+  function errorCells(): readonly [error: string, reference: string] {
+    if (estimates === 0) return ['–', '–']
+    return reference === undefined ? [NO_REFERENCE, '–'] : [`${(largestError * 100).toFixed(2)} %`, reference]
   }
 }
 
@@ -99,8 +115,10 @@ function writeRow(row: string): void {
 export function sumOf(text: string): string {
   const cells = rowsOf(text).map((row) => row.split('|').map((cell) => cell.trim()))
   const sum = (column: number) => cells.reduce((total, row) => total + Number(row[column]), 0)
-  const largest = Math.max(...cells.map((row) => Number.parseFloat(row[8] ?? '') || 0))
-  return `In all: ${sum(3)} calls whose usage was reported, ${sum(4)} tokens, a difference of ${sum(6)}; ${sum(7)} calls estimated, none further off than ${largest.toFixed(2)} %.`
+  const referenced = cells.filter((row) => row[8]?.endsWith(' %') === true)
+  const against = referenced.reduce((total, row) => total + Number(row[7]), 0)
+  const largest = Math.max(0, ...referenced.map((row) => Number.parseFloat(row[8] ?? '')))
+  return `In all: ${sum(3)} calls whose usage was reported, ${sum(4)} tokens, a difference of ${sum(6)}; ${against} calls estimated against a reference, none further off than ${largest.toFixed(2)} %; ${sum(7) - against} estimated without one.`
 }
 
 export const SUM = /^In all: .*$/m

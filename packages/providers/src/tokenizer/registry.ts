@@ -33,6 +33,7 @@ export const TOKENIZERS: readonly TokenizerEntry[] = [
   // o200k_harmony has the words of o200k_base; it only adds marks for the parts of a conversation.
   entry('gpt-oss', /gpt-oss/, O200K, 'harmony'),
   entry('GPT-3.5, GPT-4', /(?:^|\/)gpt-(?:3\.5|4(?![o.\d]))/, CL100K, 'openai', true),
+  entry('davinci-002, babbage-002', /(?:^|\/)(?:davinci|babbage)-002/, CL100K, 'openai'),
   entry('OpenAI embeddings', /(?:^|\/)text-embedding-(?:3|ada-002)/, CL100K, 'openai', true),
   entry('GPT-4o, GPT-4.1', /(?:^|\/)(?:chatgpt-4o|gpt-4o|gpt-4\.1)/, O200K, 'openai', true),
   entry('GPT-5 and later', /(?:^|\/)gpt-(?:[5-9]|\d\d)/, O200K, 'gpt5', true),
