@@ -1,3 +1,4 @@
+import { parseCutJson } from './cut-json.ts'
 import { latin1, type SseEvent, SseParser } from './framing/sse.ts'
 import { OutputText } from './output-text.ts'
 import { type BodyProblem, PlainBody, type PlainReading } from './plain-body.ts'
@@ -64,6 +65,8 @@ export function jsonAnswer(format: AnswerFormat): JsonAnswer {
   let isRead = false
   let status = 0
   let answered: JsonObject | undefined
+  /** A body that was cut, as text. */
+  let cutText: string | undefined
   let errorType: string | undefined
   let problem: BodyProblem | undefined
   let contentType: string | null = null
@@ -124,6 +127,7 @@ export function jsonAnswer(format: AnswerFormat): JsonAnswer {
         answered = body.json
         format.readBody(body.json)
       }
+      if (problem === 'unreadable_body') cutText = body.text
       return NO_BYTES
     },
     outputText: () => written().toString(),
@@ -134,7 +138,7 @@ export function jsonAnswer(format: AnswerFormat): JsonAnswer {
   function written(): OutputText | BoundedText {
     if (isStreamed) return output
     const text = new BoundedText()
-    addTexts(answered, text)
+    addTexts(answered ?? parseCutJson(cutText), text)
     return text
   }
 }

@@ -117,6 +117,23 @@ function nothing(isComplete: boolean): Reading {
   return { isComplete, isStreamed: false, outputText: '' }
 }
 
+describe('a plain answer that was cut', () => {
+  it.each([
+    ['{"id":"c","choices":[{"index":0,"message":{"role":"assistant","content":"Half an ans', 'Half an ans'],
+    [
+      '{"choices":[{"message":{"content":null,"tool_calls":[{"function":{"name":"f","arguments":"{\\"a\\":',
+      'f{"a":',
+    ],
+  ])('gives the text that came: %s', (body, outputText) => {
+    expect(readPlain(utf8(body)).result).toMatchObject({ outputText, isComplete: false })
+  })
+
+  it('says nothing of its usage, which may be cut as well', () => {
+    const { result } = readPlain(utf8('{"choices":[],"usage":{"prompt_tokens":12'))
+    expect(result.quantities).toBeUndefined()
+  })
+})
+
 describe('usage', () => {
   const read = (usage: object) => readPlain(utf8(JSON.stringify({ usage }))).result
 

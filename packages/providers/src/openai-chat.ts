@@ -1,3 +1,4 @@
+import { parseCutJson } from './cut-json.ts'
 import { findingsOf } from './findings.ts'
 import { latin1, type SseEvent, SseParser } from './framing/sse.ts'
 import {
@@ -60,6 +61,8 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
   let errorType: string | undefined
   let isComplete = false
   let answered: JsonObject | undefined
+  /** A body that was cut, as text. */
+  let cutText: string | undefined
   let breakdown: JsonObject | undefined
   let hardware: JsonObject | undefined
   let problem: BodyProblem | undefined
@@ -158,7 +161,7 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
   function written(): OutputText | BoundedText {
     if (isStreamed) return output
     const text = new BoundedText()
-    addTexts(answered, text)
+    addTexts(answered ?? parseCutJson(cutText), text)
     return text
   }
 
@@ -173,6 +176,7 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
     }
     problem = body.problem
     answered = answer
+    cutText = answer === undefined ? body.text : undefined
     if (answer !== undefined) readAnswer(answer)
   }
 }

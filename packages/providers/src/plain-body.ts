@@ -10,7 +10,7 @@ export type BodyProblem = 'unreadable_body' | 'body_too_large'
 /** A plain body that has ended. Neither, where it is text that says so. */
 export interface PlainReading {
   readonly json?: JsonObject
-  /** The JSON as it came. */
+  /** The JSON as it came, whole or not. */
   readonly text?: string
   readonly problem?: BodyProblem
 }
@@ -42,7 +42,7 @@ export class PlainBody {
     const json = parseJsonObject(text)
     if (json !== undefined) return { json, text }
     // What says that it is plain text is what it says.
-    return NOT_JSON.test(contentType ?? '') ? {} : { problem: 'unreadable_body' }
+    return NOT_JSON.test(contentType ?? '') ? {} : { problem: 'unreadable_body', text }
   }
 }
 

@@ -18,6 +18,8 @@ export interface VendorRequest {
 export interface Piece {
   readonly bytes: Uint8Array
   readonly text?: string
+  /** The same of a body that is no stream. */
+  readonly plainText?: string
   /** All output until here, where the vendor says it in every piece. */
   readonly runningOutput?: number
 }
@@ -34,14 +36,34 @@ export interface Vendor {
   fail(status: number, request: VendorRequest): VendorAnswer
 }
 
-/** A body that is one JSON value, in two pieces so that it can break in between. */
-export function json(value: unknown, headers: Readonly<Record<string, string>> = {}): VendorAnswer {
+/**
+ * A body that is one JSON value, in two pieces so that it can break in between.
+ *
+ * @param words the model's own, where it matters how much of them is in the first piece
+ */
+export function json(
+  value: unknown,
+  headers: Readonly<Record<string, string>> = {},
+  words = '',
+): VendorAnswer {
   const bytes = Buffer.from(JSON.stringify(value))
   const middle = Math.floor(bytes.length / 2)
+  const plainText = beginningIn(bytes.subarray(0, middle), words)
   return {
     headers: { 'content-type': 'application/json', ...headers },
-    body: [{ bytes: bytes.subarray(0, middle) }, { bytes: bytes.subarray(middle) }],
+    body: [
+      { bytes: bytes.subarray(0, middle), plainText },
+      { bytes: bytes.subarray(middle), plainText: words.slice(plainText.length) },
+    ],
   }
+}
+
+/** How much of a text is in the first part of a body. */
+function beginningIn(bytes: Buffer, words: string): string {
+  const part = bytes.toString('utf8')
+  let length = words.length
+  while (length > 0 && !part.includes(words.slice(0, length))) length--
+  return words.slice(0, length)
 }
 
 export function failure(

@@ -159,7 +159,7 @@ class Conversation implements Sent {
         await write(response, bytes)
         if (pieceBytes !== undefined) await turn()
       }
-      this.text += piece.text ?? ''
+      this.text += piece.text ?? piece.plainText ?? ''
       this.runningOutput = piece.runningOutput ?? this.runningOutput
       const isHalf = isStreamed ? piece.text === MARKER : index === 0
       if (isHalf && isPausing && isStreamed) await Promise.race([this.#gate.promise, left])

@@ -250,7 +250,7 @@ function chat(dialect: Dialect, request: VendorRequest): VendorAnswer {
     })
     const choices = [{ index: 0, message, logprobs: null, finish_reason: finish }]
     const answer = { ...common, object: 'chat.completion', choices, usage: dialect.usage(truth) }
-    return json(answer, headersOf(dialect, request))
+    return json(answer, headersOf(dialect, request), say.text.join(''))
   }
   const deltas: { delta: Record<string, unknown>; text?: string }[] = [
     { delta: { role: 'assistant', content: '' } },

@@ -39,6 +39,8 @@ export interface Way<Client> {
   readonly quantities?: Readonly<Record<string, number | undefined>>
   /** Whether all that is billed can be seen in the texts: no picture, no hidden reasoning, nothing cached. */
   readonly isCountable?: boolean
+  /** Whether it is also tried with a connection that breaks, though its answer is no stream. */
+  readonly breaksToo?: boolean
   /** Circumstances in which this way is not tried, because they take time: it is tried in others. */
   readonly without?: readonly Circumstance[]
   call(client: Client): Promise<unknown>
@@ -349,6 +351,7 @@ function circumstancesOf<Client>(subject: Subject<Client>, way: Way<Client>): Ci
     if (way.isCountable !== false) all.push('dropped')
     if (way.isCountable !== false && subject.leavesLate !== true) all.push('left early and cut')
   }
+  if (way.breaksToo === true) all.push('dropped')
   return all.filter((circumstance) => way.without?.includes(circumstance) !== true)
 }
 

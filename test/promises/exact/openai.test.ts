@@ -64,6 +64,17 @@ describeMatrix({
       event: { serviceTier: 'default', responseModel: 'gpt-4o-mini-2025-08-07' },
     }),
     ...modalities,
+    {
+      name: 'plain and long',
+      truth: { ...truth, input: GPT_4O.inputTokens(false) },
+      breaksToo: true,
+      event: { model: 'gpt-4o-mini' },
+      call: (openai) =>
+        openai.chat.completions.create({
+          model: 'gpt-4o-mini',
+          messages: [{ role: 'user', content: PROMPT }],
+        }),
+    },
   ],
 })
 
