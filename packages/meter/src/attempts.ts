@@ -1,3 +1,5 @@
+import { hash } from 'node:crypto'
+
 /** Which try of a logical call an HTTP request is. */
 export interface Attempt {
   /** From 0. */
@@ -18,29 +20,34 @@ const OPEN_MAX = 1_000
 export class Attempts {
   readonly #open = new Map<string, { readonly callId: string | undefined; readonly atMs: number }>()
 
-  next(
-    key: { readonly url: string; readonly body: string | undefined; readonly retryCount: string | null },
-    nowMs: number,
-  ): Attempt {
+  next(key: AttemptKey, nowMs: number): Attempt {
     const number = Number(key.retryCount ?? 0)
     if (!Number.isSafeInteger(number) || number <= 0) return { number: 0, callId: undefined }
-    const text = `${number - 1}\n${key.url}\n${key.body ?? ''}`
-    const last = this.#open.get(text)
-    this.#open.delete(text)
+    const name = nameOf(key, number - 1)
+    const last = this.#open.get(name)
+    this.#open.delete(name)
     const isLinked = last !== undefined && nowMs - last.atMs < LINK_MAX_MS
     return { number: Math.min(number, 1000), callId: isLinked ? last.callId : undefined }
   }
 
-  /** An attempt failed in a way that SDKs repeat. */
-  failed(
-    key: { readonly url: string; readonly body: string | undefined },
-    attempt: Attempt,
-    nowMs: number,
-  ): void {
-    if (this.#open.size >= OPEN_MAX) this.#open.clear()
-    this.#open.set(`${attempt.number}\n${key.url}\n${key.body ?? ''}`, {
-      callId: attempt.callId,
-      atMs: nowMs,
-    })
+  /** An attempt failed in a way that SDKs repeat. Those that number nothing could not be linked. */
+  failed(key: AttemptKey, attempt: Attempt, nowMs: number): void {
+    if (key.retryCount === null) return
+    for (const [name, { atMs }] of this.#open) {
+      if (nowMs - atMs < LINK_MAX_MS && this.#open.size < OPEN_MAX) break
+      this.#open.delete(name)
+    }
+    this.#open.set(nameOf(key, attempt.number), { callId: attempt.callId, atMs: nowMs })
   }
+}
+
+interface AttemptKey {
+  readonly url: string
+  readonly body: string | undefined
+  readonly retryCount: string | null
+}
+
+/** A digest: prompts are long, and must not be kept. */
+function nameOf({ url, body = '' }: AttemptKey, number: number): string {
+  return `${number} ${url} ${hash('sha256', body)}`
 }

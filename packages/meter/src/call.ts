@@ -8,7 +8,7 @@ import type { CallIdentity } from './call-identity.ts'
 import { type CallContext, currentContext } from './context.ts'
 import { type FinishCall, markScopes, meteredCalls } from './metered-calls.ts'
 import { pendingCalls } from './pending-calls.ts'
-import { pendingCounts } from './pending-counts.ts'
+import { pendingEvents } from './pending-events.ts'
 import { activeSpanContext, type CallSpan, startCallSpan } from './spans.ts'
 import { type CallReader, type Counts, TextCounts, type WrittenText } from './text-counts.ts'
 import { isSampled } from './token-sample.ts'
@@ -225,7 +225,7 @@ export class MeteredCall {
     const input = reported['input_tokens'] === undefined ? texts.input() : undefined
     const output = reported['output_tokens'] === undefined ? texts.output(answer) : undefined
     const isWhole = how === 'complete' && usage.isComplete
-    pendingCounts.add<Counts>(
+    pendingEvents.add<Counts>(
       Promise.all([input?.count(), output?.count()]),
       () => [input?.byBytes(), output?.byBytes()],
       ([read, written]) => {
@@ -264,7 +264,7 @@ export class MeteredCall {
       return
     }
     this.#isFinished = true
-    pendingCounts.add<Counts>(
+    pendingEvents.add<Counts>(
       counts,
       () => [undefined, undefined],
       ([input, output]) => {

@@ -9,7 +9,7 @@ import { detectHost } from './host/host.ts'
 import { localFilePath } from './local/local-file.ts'
 import { LocalLedger } from './local/local-ledger.ts'
 import type { Settings } from './options.ts'
-import { pendingCounts } from './pending-counts.ts'
+import { pendingEvents } from './pending-events.ts'
 import { Spool } from './spool/spool.ts'
 import type { TapDependencies } from './tap/tap.ts'
 import { uuidV7 } from './uuid-v7.ts'
@@ -131,7 +131,7 @@ export function createMeter(
     },
     async flush(timeoutMs = FLUSH_TIMEOUT_MS) {
       const startedAt = performance.now()
-      await pendingCounts.settle(Math.min(timeoutMs, COUNTS_TIMEOUT_MS))
+      await pendingEvents.settle(Math.min(timeoutMs, COUNTS_TIMEOUT_MS))
       // Whole milliseconds: AbortSignal takes no others.
       return flush(Math.max(0, Math.round(timeoutMs - (performance.now() - startedAt))))
     },
@@ -139,7 +139,7 @@ export function createMeter(
       isShutDown ??= (async () => {
         host.stop()
         // Before the spool closes: an event that comes later would be lost.
-        await pendingCounts.settle(COUNTS_TIMEOUT_MS)
+        await pendingEvents.settle(COUNTS_TIMEOUT_MS)
         await close()
         await tokenCounter.close()
       })()

@@ -2,7 +2,7 @@ import type { Dimensions } from '@tokentally/core'
 import { COUNTS_TIMEOUT_MS, createMeter, type Meter } from './meter.ts'
 import { meteredCalls } from './metered-calls.ts'
 import { type DimensionResolvers, type MeterOptions, readOptions, resolveDimensions } from './options.ts'
-import { pendingCounts } from './pending-counts.ts'
+import { pendingEvents } from './pending-events.ts'
 import { type AwsClient, tapAwsClient } from './tap/aws-sdk.ts'
 import { type Dispatcher, tapDispatcher, tapGlobalDispatchers } from './tap/dispatcher.ts'
 import { abandonLeft } from './tap/exchange.ts'
@@ -106,7 +106,7 @@ function startWith(
   }
   process.once('beforeExit', deliverBeforeExit)
   // By `process.exit`, nothing is waited for: what is being counted goes into the spool as it is.
-  const settleCounts = () => pendingCounts.settleNow()
+  const settleCounts = () => pendingEvents.settleNow()
   process.once('exit', settleCounts)
   running = {
     ...meter,
@@ -122,7 +122,7 @@ function startWith(
       // What was not read to its end is counted with what came: later there is nobody to tell.
       idleBodies.settle(0)
       abandonLeft()
-      await pendingCounts.settle(COUNTS_TIMEOUT_MS)
+      await pendingEvents.settle(COUNTS_TIMEOUT_MS)
       meteredCalls.decideNow()
       await meter.shutdown()
     },

@@ -4,7 +4,15 @@ import { Exchange } from './exchange.ts'
 import { readThrough } from './fetch.ts'
 import { setOwn } from './own-method.ts'
 import { requestKey } from './request-key.ts'
-import { forgotten, guarded, insideTap, recognizeOnce, type TapDependencies, type Watched } from './tap.ts'
+import {
+  forgotten,
+  guarded,
+  insideTap,
+  recognizeOnce,
+  type TapDependencies,
+  type Watched,
+  watchedHere,
+} from './tap.ts'
 import { leaveOpen, onLeftOpen } from './watched-body.ts'
 
 /**
@@ -72,7 +80,7 @@ export function tapAwsClient(
   const bodies = new WeakMap<object, object>()
   const attempt: AwsMiddleware = (next, context) => async (args) => {
     const dependencies = dependenciesOf()
-    if (dependencies === undefined || insideTap.getStore() !== undefined) return next(args)
+    if (dependencies === undefined || watchedHere() !== undefined) return next(args)
     const exchange = guarded(dependencies, () => exchangeOf(args.request, context, dependencies))
     if (exchange === undefined) return next(args)
     const outcome = await send(next, args, exchange, dependencies)

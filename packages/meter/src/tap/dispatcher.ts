@@ -1,6 +1,6 @@
 import { mayBeCall, type RecognizedCall } from '@tokentally/providers'
 import { Exchange } from './exchange.ts'
-import { guarded, insideTap, RETRY_COUNT, recognizeOnce, type TapDependencies, type Watched } from './tap.ts'
+import { guarded, insideTap, RETRY_COUNT, recognizeOnce, type TapDependencies, watchedHere } from './tap.ts'
 
 /**
  * The tap of undici's own `request`, `stream`, `pipeline` and `fetch`, and of `fetch` functions that were
@@ -57,9 +57,6 @@ const GLOBAL_DISPATCHERS = [Symbol.for('undici.globalDispatcher.1'), Symbol.for(
 
 const tapped = new WeakSet<object>()
 
-/** The state inside a request that is watched. */
-const TAKEN: Watched = { exchange: undefined, isTaken: true }
-
 export function isDispatcher(value: unknown): value is Dispatcher {
   return (
     typeof value === 'object' && value !== null && 'dispatch' in value && typeof value.dispatch === 'function'
@@ -82,13 +79,13 @@ export function tapDispatcher(
   if (tapped.has(dispatcher)) return
   const original = dispatcher.dispatch
   dispatcher.dispatch = function dispatch(options, handler) {
-    const watched = insideTap.getStore()
+    const watched = watchedHere()
     if (watched !== undefined) {
       if (watched.exchange === undefined) return original.call(this, options, handler)
       watched.isTaken = true
       const { exchange } = watched
       // This dispatcher may hand the request to another one that is tapped: it is watched once.
-      return insideTap.run(TAKEN, () => original.call(this, options, watching(handler, exchange)))
+      return insideTap.run(takenBy(exchange), () => original.call(this, options, watching(handler, exchange)))
     }
     const dependencies = dependenciesOf()
     const call = dependencies && guarded(dependencies, () => callOf(options, dependencies))
@@ -98,7 +95,7 @@ export function tapDispatcher(
       const outgoing = guarded(dependencies, () => prepare(options, bodyText, call, dependencies))
       if (outgoing === undefined) return original.call(this, { ...options, body }, handler)
       const { exchange, rewritten } = outgoing
-      return insideTap.run(TAKEN, () =>
+      return insideTap.run(takenBy(exchange), () =>
         original.call(this, { ...options, body, ...rewritten }, watching(handler, exchange)),
       )
     }
@@ -113,6 +110,11 @@ export function tapDispatcher(
     return true
   }
   tapped.add(dispatcher)
+}
+
+/** The state inside a request that is watched: nobody further down watches it again. */
+function takenBy(exchange: Exchange) {
+  return { exchange: undefined, within: exchange, isTaken: true }
 }
 
 function callOf(options: DispatchOptions, dependencies: TapDependencies): RecognizedCall | undefined {

@@ -1,6 +1,7 @@
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
 import { createReader, type RecognizedCall } from '@tokentally/providers'
 import { type CallEnd, MeteredCall } from '../call.ts'
+import { pendingEvents } from '../pending-events.ts'
 import { attempts, guarded, type TapDependencies } from './tap.ts'
 
 /** What identifies a request, for linking its repetitions. */
@@ -48,15 +49,25 @@ export class Exchange {
   #isBroken = false
   #bytesAfterLeaving = 0
   #timer: NodeJS.Timeout | undefined
+  #onOver: () => void = () => undefined
   #upstream: Upstream | undefined
   /** The transport may follow a redirect: its answer is not the last one. */
   #isFollowed: boolean
 
-  /** @param isFollowed whether redirects are followed until `settle` says that this is over */
-  constructor(key: RequestKey, call: RecognizedCall, dependencies: TapDependencies, isFollowed: boolean) {
+  /**
+   * @param isFollowed whether redirects are followed until `settle` says that this is over
+   * @param injectStreamUsage whether the body can still be replaced
+   */
+  constructor(
+    key: RequestKey,
+    call: RecognizedCall,
+    dependencies: TapDependencies,
+    isFollowed: boolean,
+    injectStreamUsage = dependencies.injectStreamUsage,
+  ) {
     this.#dependencies = dependencies
     this.#isFollowed = isFollowed
-    const { injectStreamUsage, now } = dependencies
+    const { now } = dependencies
     const reader = createReader(call, { bodyText: key.body, injectStreamUsage })
     const attempt = attempts.next(key, now())
     this.#metered = new MeteredCall(dependencies, call, reader, attempt)
@@ -67,6 +78,17 @@ export class Exchange {
   /** The application has left, and the rest of the answer is read for its usage alone. */
   get isLeft(): boolean {
     return this.#isLeft
+  }
+
+  /** The last answer's head is there, or there will be none. */
+  get isAnswered(): boolean {
+    return this.#isOver || (this.#status >= 200 && !(this.#isFollowed && this.#isRedirect()))
+  }
+
+  /** Calls back when the exchange is over, at once if it is. */
+  whenOver(callback: () => void): void {
+    if (this.#isOver) callback()
+    else this.#onOver = callback
   }
 
   /**
@@ -132,6 +154,7 @@ export class Exchange {
     if (this.#isOver) return undefined
     if (this.#status === 0) {
       this.#isOver = true
+      this.#onOver()
       guarded(this.#dependencies, () => {
         this.#fail()
         this.#metered.fail()
@@ -212,6 +235,7 @@ export class Exchange {
   #over(how: CallEnd): void {
     if (this.#isOver) return
     this.#isOver = true
+    this.#onOver()
     leftExchanges.delete(this)
     clearTimeout(this.#timer)
     const decoder = this.#decoder
@@ -228,11 +252,14 @@ export class Exchange {
       end()
       return
     }
-    decoder.once('end', end)
+    const { promise, resolve } = Promise.withResolvers<void>()
+    decoder.once('end', resolve)
     decoder.once('error', (error) => {
       if (how === 'complete') this.#dependencies.onError(error)
-      end()
+      resolve()
     })
+    // The decoder works on another thread: a process that ends meanwhile takes what is decoded by then.
+    pendingEvents.add<void>(promise, () => undefined, end)
     decoder.end()
   }
 

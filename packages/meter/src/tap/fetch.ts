@@ -9,6 +9,7 @@ import {
   recognizeOnce,
   type TapDependencies,
   type Watched,
+  watchedHere,
 } from './tap.ts'
 
 /**
@@ -26,7 +27,7 @@ export function tapFetch(
   // A function named fetch: stack traces and debuggers show what the application called.
   const tapped = function fetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
     const dependencies = dependenciesOf()
-    if (dependencies === undefined || insideTap.getStore() !== undefined) return original(input, init)
+    if (dependencies === undefined || watchedHere() !== undefined) return original(input, init)
     const call = guarded(dependencies, () => callOf(input, init, dependencies))
     if (call === undefined) return original(input, init)
     if (isNodes && isDispatcher(init?.dispatcher)) tapDispatcher(init.dispatcher, dependenciesOf)
@@ -129,7 +130,10 @@ async function sendByOther(
     throw error
   }
   exchange.settle()
-  if (watched.isTaken) return response
+  if (watched.isTaken) {
+    exchange.whenOver(() => signal?.removeEventListener('abort', forward))
+    return response
+  }
   signal?.removeEventListener('abort', forward)
   return guarded(dependencies, () => withWatchedBody(response, exchange, signal)) ?? response
 }

@@ -7,7 +7,7 @@ import { watchResponse } from './node-http-response.ts'
 import { watchOutgoing } from './outgoing-body.ts'
 import { setOwn } from './own-method.ts'
 import { requestKey } from './request-key.ts'
-import { guarded, insideTap, meteredRequests, recognizeOnce, type TapDependencies } from './tap.ts'
+import { guarded, meteredRequests, recognizeOnce, type TapDependencies, watchedHere } from './tap.ts'
 
 /**
  * Metering of everything that speaks `node:http` and `node:https`: axios, node-fetch, got, the AWS SDK with
@@ -32,7 +32,7 @@ export function tapNodeHttp(dependenciesOf: () => TapDependencies | undefined): 
 }
 
 function tapRequest(request: ClientRequest, dependencies: TapDependencies): void {
-  const outer = insideTap.getStore()
+  const outer = watchedHere()
   if (outer !== undefined) {
     meteredRequests.add(request)
     // The tap above knows the body already; the answer is watched where it can be watched as it is.
@@ -62,7 +62,7 @@ function watchCall(
     exchange ??= guarded(dependencies, () =>
       inContext(() => {
         const key = requestKey(url, body, (name) => headerOf(request, name))
-        return new Exchange(key, call, { ...dependencies, injectStreamUsage }, false)
+        return new Exchange(key, call, dependencies, false, injectStreamUsage)
       }),
     )
   }

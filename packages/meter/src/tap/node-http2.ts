@@ -7,7 +7,7 @@ import { Exchange } from './exchange.ts'
 import { watchOutgoing } from './outgoing-body.ts'
 import { setOwn } from './own-method.ts'
 import { requestKey } from './request-key.ts'
-import { guarded, insideTap, meteredRequests, recognizeOnce, type TapDependencies } from './tap.ts'
+import { guarded, meteredRequests, recognizeOnce, type TapDependencies, watchedHere } from './tap.ts'
 import { watchBody } from './watched-body.ts'
 
 /**
@@ -74,7 +74,7 @@ function tapStream(
   path: string,
   dependencies: TapDependencies,
 ): ((headers: object) => void) | undefined {
-  const outer = insideTap.getStore()
+  const outer = watchedHere()
   if (outer !== undefined) {
     meteredRequests.add(stream)
     const { exchange } = outer
@@ -103,8 +103,7 @@ function watchCall(
   const begin = (body: string, injectStreamUsage: boolean) => {
     exchange ??= guarded(dependencies, () =>
       inContext(
-        () =>
-          new Exchange(requestKey(url, body, header), call, { ...dependencies, injectStreamUsage }, false),
+        () => new Exchange(requestKey(url, body, header), call, dependencies, false, injectStreamUsage),
       ),
     )
   }

@@ -23,10 +23,22 @@ export interface TapDependencies extends CallDependencies {
  */
 export const insideTap = new AsyncLocalStorage<Watched>()
 
+/**
+ * The request that is being made in here. One that has its answer is over: what a `fetch` of the application's own
+ * then sends is another call, and so is what a listener on the answer's body sends.
+ */
+export function watchedHere(): Watched | undefined {
+  const watched = insideTap.getStore()
+  if (watched === undefined) return undefined
+  return (watched.exchange ?? watched.within)?.isAnswered === true ? undefined : watched
+}
+
 /** A request that is metered already. */
 export interface Watched {
   /** Undefined: nobody further down may take it over. */
   readonly exchange: Exchange | undefined
+  /** Whose transport this is, where nobody may take the exchange over. */
+  readonly within?: Exchange
   isTaken: boolean
 }
 

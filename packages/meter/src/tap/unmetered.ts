@@ -1,7 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { isKnownProviderHost } from '@tokentally/providers'
 import { sentHeaders } from './node-http2.ts'
-import { insideTap, meteredRequests } from './tap.ts'
+import { meteredRequests, watchedHere } from './tap.ts'
 
 /**
  * Notices calls to LLM providers that nothing metered: clients that copied `fetch` before the tap was there,
@@ -32,19 +32,19 @@ export function watchUnmetered(onUnmetered: (error: Error) => void, onRequest: (
   }
   const onUndici = (message: unknown) => {
     onRequest()
-    if (insideTap.getStore() !== undefined) return
+    if (watchedHere() !== undefined) return
     const origin = fieldOf(fieldOf(message, 'request'), 'origin')
     const url = typeof origin === 'string' ? URL.parse(origin) : origin instanceof URL ? origin : null
     if (url !== null && isKnownProviderHost(url.hostname)) notice(url.hostname)
   }
   const onHttp = (message: unknown) => {
-    if (insideTap.getStore() !== undefined) return
+    if (watchedHere() !== undefined) return
     const request = fieldOf(message, 'request')
     const host = fieldOf(request, 'host')
     if (typeof host === 'string' && isKnownProviderHost(host) && !isMetered(request)) notice(host)
   }
   const onHttp2 = (message: unknown) => {
-    if (insideTap.getStore() !== undefined) return
+    if (watchedHere() !== undefined) return
     const authority = fieldOf(sentHeaders(message), ':authority')
     const host = typeof authority === 'string' ? authority.replace(/:\d+$/, '') : ''
     if (isKnownProviderHost(host) && !isMetered(fieldOf(message, 'stream'))) notice(host)

@@ -1,19 +1,19 @@
-/** An event that waits for a count of its tokens. */
+/** An event that waits for work on another thread: a count of its tokens, the end of a compressed answer. */
 interface Waiting {
-  /** Makes the event without the count, now. */
+  /** Makes the event without waiting, now. */
   readonly settle: () => void
   readonly done: Promise<void>
 }
 
 /**
- * Events that wait for a worker to count their tokens. Each is finished exactly once: with the count; without it
- * when the count fails; and at once when the process ends, because an event in memory alone would be lost.
+ * Events that wait for another thread. Each is finished exactly once: with what it gives; without it when it fails;
+ * and at once when the process ends, because an event in memory alone would be lost.
  */
-export class PendingCounts {
+export class PendingEvents {
   readonly #waiting = new Set<Waiting>()
 
   /**
-   * @param count resolves to what was counted
+   * @param count resolves to what was counted, or decoded
    * @param fallback what stands for it when the process does not wait any longer; must be quick
    * @param finish makes the event
    */
@@ -36,16 +36,22 @@ export class PendingCounts {
     const timeout = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, timeoutMs)
     })
-    await Promise.race([Promise.all([...this.#waiting].map(({ done }) => done)), timeout])
+    let isTimeUp = false
+    // What was decoded may have to be counted next.
+    while (this.#waiting.size > 0 && !isTimeUp) {
+      const done = Promise.all([...this.#waiting].map(({ done }) => done))
+      await Promise.race([done, timeout.then(() => (isTimeUp = true))])
+    }
     clearTimeout(timer)
     this.settleNow()
   }
 
   /** Finishes all that waits, without its count: the process ends. */
   settleNow(): void {
-    for (const { settle } of [...this.#waiting]) settle()
+    // An answer that is not decoded may have to be counted: by bytes, at once.
+    while (this.#waiting.size > 0) for (const { settle } of [...this.#waiting]) settle()
   }
 }
 
 /** Shared by all taps, as the process ends for all of them. */
-export const pendingCounts = new PendingCounts()
+export const pendingEvents = new PendingEvents()

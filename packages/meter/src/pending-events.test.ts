@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { PendingCounts } from './pending-counts.ts'
+import { PendingEvents } from './pending-events.ts'
 
 const never = new Promise<string>(() => undefined)
 
 describe('an event that waits for its count', () => {
   it('is finished with it, once', async () => {
-    const counts = new PendingCounts()
+    const counts = new PendingEvents()
     const finished: string[] = []
     counts.add(
       Promise.resolve('counted'),
@@ -18,7 +18,7 @@ describe('an event that waits for its count', () => {
   })
 
   it('is finished without it when it fails', async () => {
-    const counts = new PendingCounts()
+    const counts = new PendingEvents()
     const finished: string[] = []
     counts.add(
       Promise.reject(new Error('no')),
@@ -30,7 +30,7 @@ describe('an event that waits for its count', () => {
   })
 
   it('is finished without it when nobody waits any longer, and not again', async () => {
-    const counts = new PendingCounts()
+    const counts = new PendingEvents()
     const finished: string[] = []
     const { promise, resolve } = Promise.withResolvers<string>()
     counts.add(
@@ -51,6 +51,6 @@ describe('an event that waits for its count', () => {
   })
 
   it('keeps nobody waiting when there is none', async () => {
-    await new PendingCounts().settle(Number.POSITIVE_INFINITY)
+    await new PendingEvents().settle(Number.POSITIVE_INFINITY)
   })
 })
