@@ -188,6 +188,36 @@ it('a stream that nobody else sees, left early, has what came until then', async
   })
 })
 
+it('a stream that sends its request when it is first read is counted once', async () => {
+  const answer = answering('metered', 'openai-chat/cached.json')
+  const request = {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ model: 'gpt-4o-mini', messages: [{ role: 'user', content: 'Hi' }] }),
+  }
+  const source = new ReadableStream(
+    {
+      async pull(controller) {
+        const response = await answer(`${baseUrl('openai')}/chat/completions`, request)
+        await response.text()
+        controller.enqueue({
+          type: 'finish',
+          usage: { inputTokens: { total: 10 }, outputTokens: { total: 5 } },
+        })
+        controller.close()
+      },
+    },
+    { highWaterMark: 0 },
+  )
+  const { stream: watched } = await tokenTallyMiddleware().wrapStream({
+    doStream: async () => ({ stream: source }),
+    params: { prompt: [] },
+    model: { provider: 'openai', modelId: 'gpt-4o-mini' },
+  })
+  for await (const _ of watched);
+  await theEvent()
+})
+
 it('a model in the process that reports no usage is estimated', async () => {
   const none = { total: undefined, noCache: undefined, cacheRead: undefined, cacheWrite: undefined }
   const model = new MockLanguageModelV4({

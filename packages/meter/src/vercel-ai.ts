@@ -112,6 +112,7 @@ function callOf(
 interface Own {
   readonly call: AdaptedCall
   readonly finish: (end: AdaptedEnd) => void
+  readonly scope: CallScope
 }
 
 /** What becomes of an answer that no tap has seen: it is read at once, or watched as it passes. */
@@ -140,7 +141,7 @@ async function metered<Result extends object>(
   }
   if (scope.isMetered) return result
   if ('watch' in reading)
-    return guarded(dependencies, () => reading.watch(result, { call, finish })) ?? result
+    return guarded(dependencies, () => reading.watch(result, { call, finish, scope })) ?? result
   guarded(dependencies, () => reading.read(result, call))
   finish('complete')
   return result
@@ -246,7 +247,8 @@ function watched<Part>(source: ReadableStream<Part>, own: Own): ReadableStream<P
   const stream = new ReadableStream<Part>(
     {
       async pull(controller) {
-        const next = await reader.read().catch((error: unknown) => {
+        // A source may send its request only now: a tap's call in here is the same one.
+        const next = await runInScope(own.scope, () => reader.read()).catch((error: unknown) => {
           own.call.failed(error)
           own.finish(isAbort(error) && own.call.hasOutput ? 'abandoned' : parts.endOf('dropped'))
           throw error
