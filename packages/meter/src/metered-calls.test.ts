@@ -90,6 +90,28 @@ describe('a run that has ended', () => {
     expect(unmetered).not.toHaveBeenCalled()
   })
 
+  it('claims a call of Gemini that tells what it read of tools as input, after one of the very same counts', () => {
+    const calls = new MeteredCalls()
+    const unmetered = vi.fn<() => void>()
+    const begin = (quantities: Record<string, number>) =>
+      calls.begin({
+        startedElapsed: 1,
+        operation: 'generate_content',
+        requestedModel: 'gemini-2.5-flash',
+        soFar: () => ({}),
+      })?.({ ...OK, quantities })
+    const ended = { ...ENDED, models: ['gemini-2.5-flash'], inputTokens: 10, outputTokens: 105 }
+    const [first, second, third] = [calls.open(0), calls.open(0), calls.open(0)]
+    begin({ input_tokens: 110, output_tokens: 5 })
+    begin({ input_tokens: 10, output_tokens: 105 })
+    first.end(ended, unmetered)
+    second.end(ended, unmetered)
+    expect(unmetered).not.toHaveBeenCalled()
+    begin({ input_tokens: 5, output_tokens: 110 })
+    third.end(ended, unmetered)
+    expect(unmetered).toHaveBeenCalledOnce()
+  })
+
   it('waits for a call that may be its own, and claims it when it is', () => {
     const { calls, begin, unmetered } = register()
     const run = calls.open(0)

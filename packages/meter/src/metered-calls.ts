@@ -178,6 +178,7 @@ export class MeteredCalls {
     const possible: Call[] = []
     let isUnknown = false
     let own: Call | undefined
+    let alike: Call | undefined
     for (const call of this.#calls) {
       const { begun, outcome } = call
       if (!isWithin(begun, startedElapsed, run)) continue
@@ -187,10 +188,12 @@ export class MeteredCalls {
       if (fit === 'no') continue
       possible.push(call)
       if (fit === 'unknown' || reserved.has(call)) isUnknown = true
+      else if (fit === 'alike') alike ??= call
       // A later one is not taken while an earlier one may be the run's own.
       else if (!isUnknown) own ??= call
     }
     if (own !== undefined) return own
+    if (alike !== undefined && !isUnknown) return alike
     for (const call of possible) reserved.add(call)
     return isUnknown ? 'unknown' : undefined
   }
@@ -238,10 +241,10 @@ function isWithin(begun: BegunCall, startedElapsed: number, { endedElapsed }: En
 /** Whether a call that does not have the run's response id may be the run's. */
 function fits(
   run: EndedRun,
-  { requestedModel }: BegunCall,
+  { requestedModel, operation }: BegunCall,
   said: SoFar,
   outcome: CallOutcome | undefined,
-): 'yes' | 'no' | 'unknown' {
+): 'yes' | 'alike' | 'no' | 'unknown' {
   const { responseId } = said
   if (responseId !== undefined && run.responseIds.some((id) => isSameKind(id, responseId))) return 'no'
   const models = [requestedModel, said.responseModel].filter((model) => model !== undefined)
@@ -261,11 +264,28 @@ function fits(
     isEqualIfKnown(run.outputTokens, output) &&
     (outcome !== undefined || (input !== undefined && output !== undefined))
   if (isSame) return 'yes'
+  if (isSplitOtherwise(run, operation, input, output)) return 'alike'
   return outcome === undefined ? 'unknown' : 'no'
 }
 
 function isEqualIfKnown(one: number | undefined, other: number | undefined): boolean {
   return one === undefined || other === undefined || one === other
+}
+
+/**
+ * Whether the counts are the same but for what Gemini read of its tools: that is input, and LangChain, which knows
+ * the prompt and the total alone, takes it for output.
+ */
+function isSplitOtherwise(
+  { inputTokens, outputTokens }: EndedRun,
+  operation: string,
+  input: number | undefined,
+  output: number | undefined,
+): boolean {
+  if (operation !== 'generate_content') return false
+  if (inputTokens === undefined || outputTokens === undefined) return false
+  if (input === undefined || output === undefined) return false
+  return input > inputTokens && input + output === inputTokens + outputTokens
 }
 
 /** Providers begin each kind of id in its own way: `chatcmpl-…`, `msg_…`. Ids of one kind that differ name two answers. */
