@@ -1,6 +1,6 @@
 import type { Dimensions, UsageEvent } from '@tokentally/core'
 import type { ReadUsage, RecognizedCall, SettledUsage } from '@tokentally/providers'
-import { appendApart } from './apart-events.ts'
+import { appendApart, EVENT_ID_MAX } from './apart-events.ts'
 import type { EventSink } from './event-sink.ts'
 
 /** What of a recognized call matters when it fetches results. */
@@ -41,16 +41,16 @@ export function appendSettled(
 }
 
 function settledEvent(
-  { now, batchDimensions }: BatchDependencies,
+  dependencies: BatchDependencies,
   call: FetchOfBatch,
   { id, operation, tsMs, customId, requestId, usage }: SettledUsage,
 ): UsageEvent {
   const isFailed = usage.errorType !== undefined
   const reason = isFailed ? errorCode(usage.errorType) : usage.reason
   return {
-    ...(customId !== undefined && batchDimensions?.(customId)),
+    ...(customId !== undefined && dimensionsOf(dependencies, customId)),
     eventId: `${call.provider}-${id}`.slice(0, EVENT_ID_MAX),
-    tsMs: tsMs ?? batchTimes.of(call, now()),
+    tsMs: tsMs ?? batchTimes.of(call, dependencies.now()),
     provider: call.provider,
     operation,
     ...(usage.responseModel !== undefined && {
@@ -71,7 +71,16 @@ function settledEvent(
   }
 }
 
-const EVENT_ID_MAX = 256
+/** The application's function may throw, and quote a `custom_id` in doing so; the result is counted all the same. */
+function dimensionsOf({ batchDimensions, onError }: BatchDependencies, customId: string): Dimensions {
+  try {
+    return batchDimensions?.(customId) ?? {}
+  } catch {
+    onError(new Error('batchDimensions failed: a result of a batch is counted without dimensions'))
+    return {}
+  }
+}
+
 const MISMATCH_MAX = 512
 
 /** A provider's name for a failure; whatever else stands there may be text of a prompt. */
