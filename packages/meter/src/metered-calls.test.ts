@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'
 import {
@@ -283,4 +285,23 @@ describe('a scope', () => {
     markScope(openScope('text'), 'text')
     expect(scope.isMetered).toBe(false)
   })
+})
+
+it('a call that is finished holds on to nothing of its prompt and answer', async () => {
+  setFlagsFromString('--expose-gc')
+  const collect: unknown = runInNewContext('gc')
+  const calls = new MeteredCalls()
+  calls.open(0)
+  const begin = () => {
+    const prompt = { text: 'Hi' }
+    const begun = { startedElapsed: 1, operation: 'chat', requestedModel: 'm' }
+    const finish = calls.begin({ ...begun, soFar: () => (prompt.text === '' ? {} : { responseId: 'r' }) })
+    return { finish, prompt: new WeakRef(prompt) }
+  }
+  const { finish, prompt } = begin()
+  finish?.(OK)
+  // A WeakRef holds on until the job that has made it is over.
+  await new Promise(setImmediate)
+  if (typeof collect === 'function') collect()
+  expect(prompt.deref()).toBeUndefined()
 })

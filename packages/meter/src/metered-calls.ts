@@ -35,6 +35,9 @@ export interface BegunCall {
   readonly soFar: () => SoFar
 }
 
+/** What is known of a call when it begins. */
+type KnownCall = Omit<BegunCall, 'soFar'>
+
 /** A call's outcome. */
 export interface CallOutcome extends SoFar {
   readonly status: 'ok' | 'error' | 'aborted'
@@ -75,7 +78,9 @@ const CALLS_MAX = 2_000
 const WAIT_MAX_MS = 60_000
 
 interface Call {
-  readonly begun: BegunCall
+  readonly begun: KnownCall
+  /** Forgotten once there is an outcome: it holds on to the prompt and the answer. */
+  soFar: (() => SoFar) | undefined
   outcome: CallOutcome | undefined
 }
 
@@ -111,11 +116,13 @@ export class MeteredCalls {
    */
   begin(begun: BegunCall): FinishCall | undefined {
     if (!this.isOn) return undefined
-    const call: Call = { begun, outcome: undefined }
+    const { soFar, ...known } = begun
+    const call: Call = { begun: known, soFar, outcome: undefined }
     this.#calls.add(call)
     if (this.#calls.size > CALLS_MAX) this.#forgetOldest()
     return (outcome) => {
-      call.outcome = outcome
+      call.outcome = essence(outcome)
+      call.soFar = undefined
       const { responseId } = outcome
       if (responseId !== undefined && this.#calls.has(call)) {
         const others = this.#byResponseId.get(responseId)
@@ -182,7 +189,7 @@ export class MeteredCalls {
     for (const call of this.#calls) {
       const { begun, outcome } = call
       if (!isWithin(begun, startedElapsed, run)) continue
-      const said = outcome ?? begun.soFar()
+      const said = outcome ?? call.soFar?.() ?? {}
       if (said.responseId !== undefined && run.responseIds.includes(said.responseId)) return call
       const fit = fits(run, begun, said, outcome)
       if (fit === 'no') continue
@@ -227,10 +234,21 @@ export class MeteredCalls {
   }
 }
 
+/** An outcome alone, whatever else it came with. */
+function essence({ status, estimated, responseId, responseModel, quantities }: CallOutcome): CallOutcome {
+  return {
+    status,
+    estimated,
+    ...(responseId !== undefined && { responseId }),
+    ...(responseModel !== undefined && { responseModel }),
+    ...(quantities !== undefined && { quantities }),
+  }
+}
+
 const GENERATES_TEXT: ReadonlySet<string> = new Set(['chat', 'text_completion', 'generate_content'])
 
 /** Whether a call of the kind that runs make was begun while the run was open. */
-function isWithin(begun: BegunCall, startedElapsed: number, { endedElapsed }: EndedRun): boolean {
+function isWithin(begun: KnownCall, startedElapsed: number, { endedElapsed }: EndedRun): boolean {
   return (
     begun.startedElapsed >= startedElapsed &&
     begun.startedElapsed <= endedElapsed &&
@@ -241,7 +259,7 @@ function isWithin(begun: BegunCall, startedElapsed: number, { endedElapsed }: En
 /** Whether a call that does not have the run's response id may be the run's. */
 function fits(
   run: EndedRun,
-  { requestedModel, operation }: BegunCall,
+  { requestedModel, operation }: KnownCall,
   said: SoFar,
   outcome: CallOutcome | undefined,
 ): 'yes' | 'alike' | 'no' | 'unknown' {
