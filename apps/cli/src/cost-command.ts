@@ -111,7 +111,7 @@ function asCsv(by: CostDimension, { groups }: CostReport): string {
       group.requests,
       group.inputTokens,
       group.outputTokens,
-      group.listCostUsd,
+      isUnpriced(group) ? undefined : group.listCostUsd,
       group.unpricedRequests,
     ]),
   )
@@ -132,7 +132,7 @@ function sumsJson(sums: CostSums) {
     requests: sums.requests,
     input_tokens: sums.inputTokens,
     output_tokens: sums.outputTokens,
-    list_cost: sums.listCostUsd,
+    list_cost: isUnpriced(sums) ? null : sums.listCostUsd,
     unpriced_requests: sums.unpricedRequests,
   }
 }

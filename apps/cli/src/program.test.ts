@@ -104,6 +104,14 @@ total                                3  3,000     300   0.00492
     expect(out).toContain('1 of 1 requests have a meter without a known price')
   })
 
+  test('leaves what is unpriced empty for programs', async () => {
+    const range = ['--from', '2026-10-25', '--to', '2026-10-26']
+    const csv = await run(['cost', ...range, '--format', 'csv'])
+    expect(csv.out).toContain('openai,nobody-knows,1,1000,100,,1\r\n')
+    const json = await run(['cost', ...range, '--format', 'json'])
+    expect(JSON.parse(json.out)).toMatchObject({ groups: [{ list_cost: null }], totals: { list_cost: null } })
+  })
+
   test('groups by each dimension', async () => {
     const rows = async (by: string) => {
       const { out } = await run(['cost', '--by', by, '--format', 'csv', '--last', 'day'])
