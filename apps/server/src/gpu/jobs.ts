@@ -20,18 +20,22 @@ export interface GpuJobDependencies extends CloseDependencies {
   readonly logger: Pick<Logger, 'warn' | 'error'>
 }
 
-/** Names the jobs of GPU time; without targets there are none. They may run anywhere, twice or late. */
-export function defineGpuJobs(jobs: Jobs, dependencies: GpuJobDependencies): void {
+/**
+ * Names the jobs of GPU time. They may run anywhere, twice or late. Without targets nothing is looked at any more,
+ * but what was seen of targets that were there before still becomes events.
+ */
+export function defineGpuJobs(jobs: Pick<Jobs, 'define'>, dependencies: GpuJobDependencies): void {
   const { pool, now, targets } = dependencies
-  if (targets.length === 0) return
-  jobs.define(
-    SCRAPE,
-    async () => {
-      const organizationId = await findOrganization(pool, FIRST_ORGANIZATION)
-      if (organizationId !== undefined) await scrapeTargets(dependencies, organizationId, targets)
-    },
-    { everyMs: GPU_SAMPLE_EVERY_MS, attempts: 1 },
-  )
+  if (targets.length > 0) {
+    jobs.define(
+      SCRAPE,
+      async () => {
+        const organizationId = await findOrganization(pool, FIRST_ORGANIZATION)
+        if (organizationId !== undefined) await scrapeTargets(dependencies, organizationId, targets)
+      },
+      { everyMs: GPU_SAMPLE_EVERY_MS, attempts: 1 },
+    )
+  }
   jobs.define(CLOSE, () => closeIntervals(dependencies), { everyMs: INTERVAL_MS, attempts: 1 })
   jobs.define(TRIM, () => deleteSamples(pool, new Date(now().getTime() - KEEP_SAMPLES_MS)), {
     everyMs: TRIM_EVERY_MS,
