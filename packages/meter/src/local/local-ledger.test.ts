@@ -276,6 +276,19 @@ test('what another process keeps from being written is written later, in order, 
   other.close()
 })
 
+test('what ends after the end is written, or reported', async () => {
+  const ledger = ledgerOf()
+  ledger.close()
+  ledger.append(event('1'))
+  expect(errors).toEqual([])
+  expect(await ledgerOf().cost(ALL.startMs, ALL.endMs, undefined)).toMatchObject({ requests: 1 })
+  const other = new DatabaseSync(path)
+  other.exec('begin immediate')
+  ledger.append(event('2'))
+  other.close()
+  expect(String(errors.at(-1))).toContain('ended after shutdown')
+})
+
 test('a report is made while another process writes', async () => {
   const ledger = ledgerOf()
   ledger.append(event('1'))

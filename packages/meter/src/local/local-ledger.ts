@@ -22,10 +22,22 @@ const REOPEN_MS = 5_000
 const WAITING_MAX = 10_000
 /** How long the last attempt, at the end of the process, waits for other processes. */
 const CLOSE_TIMEOUT_MS = 2_000
+/** As long an event that ends after that waits for them. */
+const LATE_TIMEOUT_MS = 50
 
 interface OpenFile {
   readonly database: DatabaseSync
   readonly insert: StatementSync
+}
+
+/** @throws Error when the file cannot be opened */
+function openFile(path: string): OpenFile {
+  const database = openForAppending(path)
+  const insert = database.prepare(
+    `insert into usage_event (event_id, ts_ms, provider, model, customer, feature, status, input_tokens,
+      output_tokens, json, execution) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing`,
+  )
+  return { database, insert }
 }
 
 export class LocalLedger implements EventSink {
@@ -52,6 +64,10 @@ export class LocalLedger implements EventSink {
   }
 
   append(event: UsageEvent): void {
+    if (this.#isClosed) {
+      this.#appendLate(event)
+      return
+    }
     // What waits goes first: a file that fills up must not keep the newest only.
     if (this.#waiting.length === 0 && this.#insert(event)) return
     if (this.#waiting.length >= WAITING_MAX) {
@@ -102,18 +118,33 @@ export class LocalLedger implements EventSink {
     this.#file = undefined
   }
 
+  /** Writes what ends after the file was closed, and closes it again. */
+  #appendLate(event: UsageEvent): void {
+    let isWritten = false
+    try {
+      this.#file = openFile(this.#path)
+      this.#file.database.exec(`pragma busy_timeout = ${LATE_TIMEOUT_MS}`)
+      isWritten = this.#insert(event)
+    } catch (error) {
+      this.#onError(error)
+    } finally {
+      this.#file?.database.close()
+      this.#file = undefined
+    }
+    if (!isWritten) {
+      this.#onError(
+        new Error(`an event that ended after shutdown could not be written to ${this.#path} and is lost`),
+      )
+    }
+  }
+
   #open(): OpenFile | undefined {
     if (this.#file !== undefined || this.#isClosed) return this.#file
     const elapsed = this.#elapsed()
     if (elapsed - this.#triedElapsed < REOPEN_MS) return undefined
     this.#triedElapsed = elapsed
     try {
-      const database = openForAppending(this.#path)
-      const insert = database.prepare(
-        `insert into usage_event (event_id, ts_ms, provider, model, customer, feature, status, input_tokens,
-          output_tokens, json, execution) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing`,
-      )
-      this.#file = { database, insert }
+      this.#file = openFile(this.#path)
     } catch (error) {
       this.#onError(new Error(`${this.#path} cannot be opened: events wait in memory`, { cause: error }))
     }

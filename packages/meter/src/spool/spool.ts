@@ -40,6 +40,7 @@ export class Spool implements EventSink {
   readonly #orphans: SpoolFile[] = []
   readonly #memory: SpooledEvent[] = []
   #dropped = 0
+  #lateEvents = 0
   #isClosed = false
   onAppended: () => void = () => undefined
 
@@ -65,6 +66,10 @@ export class Spool implements EventSink {
 
   append(event: UsageEvent): void {
     try {
+      if (this.#isClosed) {
+        this.#appendLate(spooledJson(event))
+        return
+      }
       this.#append(spooledJson(event))
       this.onAppended()
     } catch (error) {
@@ -101,7 +106,7 @@ export class Spool implements EventSink {
   }
 
   #append(json: string): void {
-    const file = this.#isClosed ? undefined : this.#own
+    const file = this.#own
     if (
       file === undefined ? this.#memory.length >= MEMORY_EVENTS_MAX : file.bytes >= this.#options.bytesMax
     ) {
@@ -124,6 +129,27 @@ export class Spool implements EventSink {
       this.#options.onError(error)
       this.#memory.push({ json, end: 0 })
     }
+  }
+
+  /** What ends after the spool was closed waits in its file for the next process, or in another one if that is taken. */
+  #appendLate(json: string): void {
+    const { directory, bytesMax, name, onError } = this.#options
+    for (const suffix of ['', `-late-${++this.#lateEvents}`]) {
+      try {
+        const file = new SpoolFile(join(directory, `spool-${name}${suffix}.sqlite`))
+        try {
+          if (file.bytes >= bytesMax) break
+          file.append(json)
+          return
+        } finally {
+          file.close()
+        }
+      } catch (error) {
+        if (!isOwnedByAnother(error)) break
+      }
+    }
+    this.#dropped++
+    onError(new Error('a usage event that ended after shutdown could not be kept and is lost'))
   }
 
   #open(): SpoolFile | undefined {
