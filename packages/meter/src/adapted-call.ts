@@ -74,6 +74,12 @@ export class AdaptedCall {
     return this.#outputText !== ''
   }
 
+  /** The answer is whole, or has failed: what is decided afterwards takes none of the call's time. */
+  ended(): number {
+    this.#start.endedElapsed ??= this.#dependencies.elapsed()
+    return this.#start.endedElapsed
+  }
+
   /** What is said of the answer; later words replace earlier ones. */
   report(usage: AdaptedUsage): void {
     this.#usage = { ...this.#usage, ...usage }

@@ -38,6 +38,8 @@ export interface CallStart {
   readonly context: CallContext | undefined
   readonly spanContext: ReturnType<typeof activeSpanContext>
   firstTokenElapsed: number | undefined
+  /** When its answer was whole, if that was before anybody knew that it is to be metered. */
+  endedElapsed: number | undefined
 }
 
 /** Notes that a call starts here and now. */
@@ -48,6 +50,7 @@ export function startOfCall({ now, elapsed }: CallDependencies): CallStart {
     context: currentContext(),
     spanContext: activeSpanContext(),
     firstTokenElapsed: undefined,
+    endedElapsed: undefined,
   }
 }
 
@@ -91,6 +94,7 @@ export class MeteredCall {
     this.#startedAtMs = since?.atMs ?? dependencies.now()
     this.#startedElapsed = since?.elapsed ?? dependencies.elapsed()
     this.#firstByteElapsed = since?.firstTokenElapsed
+    this.#endedElapsed = since?.endedElapsed
     this.#eventId = uuidV7(this.#startedAtMs)
     this.#attempt = attempt
     // A call is named after its first attempt.
@@ -159,7 +163,7 @@ export class MeteredCall {
       this.#endFetchOfBatch()
       return
     }
-    this.#endedElapsed = this.#dependencies.elapsed()
+    this.#endedElapsed ??= this.#dependencies.elapsed()
     const usage = this.#named(endedAs(how, this.#reader.result()))
     // A redirect that is not followed answers nothing either.
     if ((this.#status ?? 0) >= 300) {

@@ -255,7 +255,7 @@ function end(run: Run, ended: Omit<EndedRun, 'endedElapsed' | 'responseIds'>, is
   const { call, dependencies, register, responseIds } = run
   const how =
     ended.status === 'ok' ? 'complete' : !call.hasOutput ? 'failed' : isLeft ? 'abandoned' : 'dropped'
-  register.end({ ...ended, endedElapsed: dependencies.elapsed(), responseIds: [...responseIds] }, () => {
+  register.end({ ...ended, endedElapsed: call.ended(), responseIds: [...responseIds] }, () => {
     guarded(dependencies, () => call.meter(how))
   })
 }
