@@ -70,7 +70,7 @@ test('the command line groups a service’s costs as it groups a file’s', asyn
   expect(await rows('model')).toEqual([
     'anthropic,claude-sonnet-4-5,1,1000,100,0.0045,0',
     'openai,gpt-4o-mini,2,2000,200,0.00042,0',
-    'openai,nobody-knows,1,1000,100,0,1',
+    'openai,nobody-knows,1,1000,100,,1',
   ])
   expect(await rows('execution')).toEqual([',3,3000,300,0.00471,1', 'c9,1,1000,100,0.00021,0'])
   expect(await rows('customer')).toEqual([',2,2000,200,0.0045,1', 'acme,2,2000,200,0.00042,0'])
