@@ -175,7 +175,7 @@ describe.each(WAYS)('%s', (_, transport, isWrapped) => {
     if (!isWrapped) {
       // Without meter(client) it shows from nobody reading.
       await waitFor(() => {
-        idleBodies.check(performance.now() + IDLE_MS)
+        idleBodies.check(IDLE_MS, performance.now() + IDLE_MS)
         return events.length === 1
       }, 'the event')
     }
@@ -199,7 +199,7 @@ describe.each(WAYS)('%s', (_, transport, isWrapped) => {
     const { stream = [] } = await client.send(new ConverseStreamCommand(input))
     for await (const _event of stream) break
     await waitFor(() => {
-      idleBodies.settle(0)
+      idleBodies.settle()
       return events.length === 1
     }, 'the event')
     dependencies = working

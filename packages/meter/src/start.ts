@@ -111,7 +111,7 @@ function startWith(
   running = {
     ...meter,
     async flush(timeoutMs) {
-      idleBodies.settle(IDLE_AT_FLUSH_MS)
+      idleBodies.check(IDLE_AT_FLUSH_MS)
       return meter.flush(timeoutMs)
     },
     async shutdown() {
@@ -120,7 +120,7 @@ function startWith(
       for (const stop of untap) stop()
       running = undefined
       // What was not read to its end is counted with what came: later there is nobody to tell.
-      idleBodies.settle(0)
+      idleBodies.settle()
       abandonLeft()
       await pendingEvents.settle(COUNTS_TIMEOUT_MS)
       meteredCalls.decideNow()

@@ -77,7 +77,7 @@ describe('a body with data that waits', () => {
     idle.forget(ended.body)
     nowMs = IDLE_MS
     idle.check()
-    idle.settle(0)
+    idle.settle()
     expect(told).toEqual([])
   })
 
@@ -86,10 +86,17 @@ describe('a body with data that waits', () => {
     old.add(20)
     nowMs = 600
     young.add(20)
-    idle.settle(500)
-    expect(told).toEqual(['old counted'])
-    idle.settle(0)
-    idle.check(nowMs + IDLE_MS)
+    idle.settle()
+    idle.check(0, nowMs + IDLE_MS)
     expect(told).toEqual(['old counted', 'young counted'])
+  })
+
+  it('is left, not counted, after a shorter time when asked', () => {
+    const [old, young] = [bodyOf('old'), bodyOf('young')]
+    old.add(20)
+    nowMs = 600
+    young.add(20)
+    idle.check(500)
+    expect(told).toEqual(['old left'])
   })
 })

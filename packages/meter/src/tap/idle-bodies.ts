@@ -29,7 +29,7 @@ export interface Waiting {
 
 /** Longer than an application thinks between two pieces of a stream, shorter than a provider waits for a reader. */
 export const IDLE_MS = 30_000
-/** A flush may be the last chance to send: who has not read for this long will not before the process sleeps. */
+/** A flush may be the last chance for a while: what nobody has read of for this long is read ahead then. */
 export const IDLE_AT_FLUSH_MS = 5_000
 
 export class IdleBodies {
@@ -66,17 +66,17 @@ export class IdleBodies {
     this.#waiting.delete(body)
   }
 
-  /** Tells those who watch bodies that nobody reads any more. */
-  check(nowMs: number = this.#elapsed()): void {
-    for (const [body, waiting] of this.#unread(nowMs, this.#idleMs)) {
+  /** Tells those who watch bodies that nobody has read of for `idleMs`. */
+  check(idleMs: number = this.#idleMs, nowMs: number = this.#elapsed()): void {
+    for (const [body, waiting] of this.#unread(nowMs, idleMs)) {
       this.#waiting.delete(body)
       waiting.leave()
     }
   }
 
-  /** Counts every body that nobody has read from for `idleMs` with what came until now. */
-  settle(idleMs: number, nowMs: number = this.#elapsed()): void {
-    for (const [body, waiting] of this.#unread(nowMs, idleMs)) {
+  /** Counts every body that waits with what came until now: there is no more time. */
+  settle(nowMs: number = this.#elapsed()): void {
+    for (const [body, waiting] of this.#unread(nowMs, 0)) {
       this.#waiting.delete(body)
       waiting.abandon()
     }
