@@ -91,7 +91,10 @@ export function tapAwsClient(
   const command: AwsMiddleware = (next, context) => async (args) => {
     const outcome = await next(args)
     const body = isObject(context) ? bodies.get(context) : undefined
-    if (body !== undefined) noticeLeaving(outcome.output, body)
+    const dependencies = dependenciesOf()
+    if (body !== undefined && dependencies !== undefined) {
+      guarded(dependencies, () => noticeLeaving(outcome.output, body, dependencies))
+    }
     return outcome
   }
   middlewareStack.add(attempt, {
@@ -109,7 +112,7 @@ export function tapAwsClient(
 }
 
 /** Streams of events are members of the output that can be looped over: `stream` of Converse, `body` of InvokeModel. */
-function noticeLeaving(output: unknown, body: object): void {
+function noticeLeaving(output: unknown, body: object, dependencies: TapDependencies): void {
   for (const name of ['stream', 'body']) {
     const stream = fieldOf(output, name)
     if (!isObject(stream) || stream === body) continue
@@ -121,18 +124,21 @@ function noticeLeaving(output: unknown, body: object): void {
       writable: true,
       value: () => {
         const iterator: unknown = Reflect.apply(iterate, stream, [])
-        if (isObject(iterator)) {
-          for (const leaving of ['return', 'throw']) {
-            const original: unknown = Reflect.get(iterator, leaving)
-            if (typeof original !== 'function') continue
-            setOwn(iterator, leaving, (...args) => {
-              leaveOpen(body)
-              return Reflect.apply(original, iterator, args)
-            })
-          }
-        }
+        if (isObject(iterator)) guarded(dependencies, () => noticeEnd(iterator, body, dependencies))
         return iterator
       },
+    })
+  }
+}
+
+/** Tells of a loop that ends before its stream does. */
+function noticeEnd(iterator: object, body: object, dependencies: TapDependencies): void {
+  for (const leaving of ['return', 'throw']) {
+    const original: unknown = Reflect.get(iterator, leaving)
+    if (typeof original !== 'function') continue
+    setOwn(iterator, leaving, (...args) => {
+      guarded(dependencies, () => leaveOpen(body))
+      return Reflect.apply(original, iterator, args)
     })
   }
 }

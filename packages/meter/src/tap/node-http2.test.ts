@@ -3,8 +3,10 @@ import {
   type ClientHttp2Session,
   type ClientHttp2Stream,
   connect,
+  constants,
   createServer,
   type Http2Server,
+  type Http2ServerResponse,
   type ServerHttp2Session,
 } from 'node:http2'
 import type { UsageEvent } from '@tokentally/core'
@@ -21,6 +23,9 @@ const events: UsageEvent[] = []
 const errors: unknown[] = []
 let server: Http2Server
 let session: ClientHttp2Session
+let origin: string
+/** Answers without an end. */
+const endless: Http2ServerResponse[] = []
 let current: TapDependencies | undefined
 let metered: TapDependencies
 let untap: () => void
@@ -37,7 +42,10 @@ beforeAll(async () => {
       `data: ${JSON.stringify({ id: 'chatcmpl-1', model: 'gpt-4o-mini', ...json })}\n\n`
     response.write(chunk({ choices: [{ index: 0, delta: { content: 'Hello' } }] }))
     // A client that leaves gets no more.
-    if (request.headers['x-endless'] !== undefined) return
+    if (request.headers['x-endless'] !== undefined) {
+      endless.push(response)
+      return
+    }
     if (body.includes('include_usage')) response.write(chunk({ choices: [], usage: USAGE }))
     response.end('data: [DONE]\n\n')
   })
@@ -45,7 +53,7 @@ beforeAll(async () => {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()
-  const origin = `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`
+  origin = `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`
   // The session is older than the tap.
   session = connect(origin)
   untap = tapNodeHttp2(() => current)
@@ -125,8 +133,24 @@ it.each([
   current = metered
   expect(await noticed()).toEqual(plain)
   await waitFor(() => events.length === 1, 'the event')
-  expect(events).toMatchObject([{ status: 'aborted', estimated: true, streamed: true }])
+  expect(events).toMatchObject([{ status: 'aborted', reason: 'left_early', estimated: true, streamed: true }])
   expect(errors).toEqual([])
+})
+
+it.each(['stream', 'session'])('is cut when the provider gives up its %s', async (what) => {
+  const own = connect(origin)
+  own.on('error', () => undefined)
+  const stream = own.request({ ':method': 'POST', ':path': '/v1/chat/completions', 'x-endless': 'yes' })
+  stream.on('error', () => undefined)
+  stream.end(body)
+  await once(stream, 'data')
+  const closed = new Promise((resolve) => stream.on('close', resolve))
+  if (what === 'stream') endless.at(-1)?.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+  else endless.at(-1)?.stream.session?.destroy()
+  await closed
+  own.destroy()
+  await waitFor(() => events.length === 1, 'the event')
+  expect(events).toMatchObject([{ status: 'aborted', reason: 'stream_cut', estimated: true }])
 })
 
 it('has an event when there is no answer', async () => {

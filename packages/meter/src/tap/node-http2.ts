@@ -80,7 +80,7 @@ function tapStream(
     const { exchange } = outer
     if (exchange === undefined) return undefined
     outer.isTaken = true
-    return (headers) => guarded(dependencies, () => watchAnswer(stream, headers, exchange))
+    return (headers) => guarded(dependencies, () => watchAnswer(stream, headers, exchange, dependencies))
   }
   const authority = header(':authority') ?? header('host')
   if (authority === null) return undefined
@@ -132,16 +132,39 @@ function watchCall(
     restore()
     guarded(dependencies, () => {
       const current = exchangeNow()
-      if (current !== undefined) watchAnswer(stream, headers, current)
+      if (current !== undefined) watchAnswer(stream, headers, current, dependencies)
     })
   }
 }
 
-function watchAnswer(stream: ClientHttp2Stream, headers: object, exchange: Exchange): void {
+function watchAnswer(
+  stream: ClientHttp2Stream,
+  headers: object,
+  exchange: Exchange,
+  dependencies: TapDependencies,
+): void {
   exchange.respond(Number(fieldOf(headers, ':status')), (name) => textOf(fieldOf(headers, name)), true)
   // Node ends the body of a closed stream too; only an end that comes before is the provider's.
   const isCut = () => stream.closed || stream.destroyed
-  watchBody(stream, exchange, { isCut, onEnd: () => undefined })
+  const restore = ['close', 'destroy'].map((name) => {
+    const original: unknown = Reflect.get(stream, name)
+    if (typeof original !== 'function') return () => undefined
+    return setOwn(stream, name, (...args) => {
+      guarded(dependencies, () => {
+        // Node itself destroys streams that the provider has closed, and closes those whose connection is gone.
+        if (!isCut() && isConnected(stream)) exchange.abandon()
+      })
+      return Reflect.apply(original, stream, args)
+    })
+  })
+  const onEnd = () => {
+    for (const one of restore) one()
+  }
+  watchBody(stream, exchange, { isCut, onEnd })
+}
+
+function isConnected({ session }: ClientHttp2Stream): boolean {
+  return session !== undefined && !session.destroyed && !session.socket.destroyed
 }
 
 function isClientStream(value: unknown): value is ClientHttp2Stream {
