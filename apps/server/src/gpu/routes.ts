@@ -2,7 +2,7 @@ import type { Pool } from 'pg'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
 import { problemSchema } from '../http/problem.ts'
-import { readPeriod } from '../reports/index.ts'
+import { rangeParameters, readPeriod } from '../reports/index.ts'
 import { gpuReport } from './report.ts'
 
 export interface GpuRouteDependencies {
@@ -51,15 +51,7 @@ export function registerGpuRoutes(app: App, { pool, now }: GpuRouteDependencies)
       description:
         'From the metrics of the targets in TOKENTALLY_GPU_TARGETS. Complete up to about six minutes ago: a minute is closed five minutes after its end.',
       querystring: z.strictObject({
-        start: z
-          .string()
-          .optional()
-          .describe('Included. A date, or an RFC 3339 instant. Default: 30 days before `end`.'),
-        end: z.string().optional().describe('Excluded. A date, or an RFC 3339 instant. Default: now.'),
-        timezone: z
-          .string()
-          .optional()
-          .describe('IANA name; default UTC. Where days begin, and how buckets are cut.'),
+        ...rangeParameters,
         granularity: z.enum(['minute', 'hour', 'day', 'week', 'month', 'none']).optional(),
       }),
       response: {

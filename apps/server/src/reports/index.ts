@@ -1,6 +1,6 @@
 export { aggregate, bucketText, type Sums } from './aggregate.ts'
 export { bucketExpression, type Granularity } from './aggregate-query.ts'
 export { DIMENSION_COLUMNS } from './dimensions.ts'
-export { readPeriod } from './period.ts'
+export { rangeParameters, readPeriod } from './period.ts'
 export { type ReportDependencies, registerReportRoutes } from './routes.ts'
 export { SqlParameters } from './sql-parameters.ts'

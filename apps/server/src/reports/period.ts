@@ -1,5 +1,19 @@
 import { type FieldIssue, isTimeZone, startOfDayMs } from '@tokentally/core'
+import { z } from 'zod'
 import { Problem } from '../http/problem.ts'
+
+/** What every report over a range may be asked; `readPeriod` reads it. */
+export const rangeParameters = {
+  start: z
+    .string()
+    .optional()
+    .describe('Included. A date, or an RFC 3339 instant. Default: 30 days before `end`.'),
+  end: z.string().optional().describe('Excluded. A date, or an RFC 3339 instant. Default: now.'),
+  timezone: z
+    .string()
+    .optional()
+    .describe('IANA name; default UTC. Where days begin, and how buckets are cut.'),
+}
 
 /** A report's range: `startMs` included, `endMs` excluded, UTC milliseconds. */
 export interface Period {

@@ -6,7 +6,7 @@ import { aggregate } from './aggregate.ts'
 import { DIMENSION_COLUMNS, type Dimension, dimensionOf } from './dimensions.ts'
 import { decodeCursor, encodeCursor, findEvent, listEvents } from './events-query.ts'
 import { readFilters } from './filters.ts'
-import { readPeriod } from './period.ts'
+import { rangeParameters as range, readPeriod } from './period.ts'
 import { usageCsv } from './usage-csv.ts'
 
 export interface ReportDependencies {
@@ -14,17 +14,6 @@ export interface ReportDependencies {
   readonly now: () => Date
 }
 
-const range = {
-  start: z
-    .string()
-    .optional()
-    .describe('Included. A date, or an RFC 3339 instant. Default: 30 days before `end`.'),
-  end: z.string().optional().describe('Excluded. A date, or an RFC 3339 instant. Default: now.'),
-  timezone: z
-    .string()
-    .optional()
-    .describe('IANA name; default UTC. Where days begin, and how buckets are cut.'),
-}
 /** An id in a path. */
 const id = z.string().refine((value) => !value.includes('\0'), 'must not contain NUL')
 const flag = z.enum(['true', 'false']).transform((value) => value === 'true')
