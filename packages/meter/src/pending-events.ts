@@ -28,7 +28,7 @@ export class PendingEvents {
     this.#waiting.add(waiting)
   }
 
-  /** Waits for the counts under way, but no longer than this; then the rest is finished without them. */
+  /** Waits for the work under way, but no longer than this; then the rest is finished without it. */
   async settle(timeoutMs: number): Promise<void> {
     if (this.#waiting.size === 0) return
     let timer: NodeJS.Timeout | undefined
@@ -46,7 +46,7 @@ export class PendingEvents {
     this.settleNow()
   }
 
-  /** Finishes all that waits, without its count: the process ends. */
+  /** Finishes all that waits, as it is: the process ends. */
   settleNow(): void {
     // An answer that is not decoded may have to be counted: by bytes, at once.
     while (this.#waiting.size > 0) for (const { settle } of [...this.#waiting]) settle()

@@ -105,9 +105,9 @@ function startWith(
     void meter.flush().catch(settings.onError)
   }
   process.once('beforeExit', deliverBeforeExit)
-  // By `process.exit`, nothing is waited for: what is being counted goes into the spool as it is.
-  const settleCounts = () => pendingEvents.settleNow()
-  process.once('exit', settleCounts)
+  // By `process.exit`, nothing is waited for: what is being counted or decoded goes into the spool as it is.
+  const settlePending = () => pendingEvents.settleNow()
+  process.once('exit', settlePending)
   running = {
     ...meter,
     async flush(timeoutMs) {
@@ -116,7 +116,7 @@ function startWith(
     },
     async shutdown() {
       process.off('beforeExit', deliverBeforeExit)
-      process.off('exit', settleCounts)
+      process.off('exit', settlePending)
       for (const stop of untap) stop()
       running = undefined
       // What was not read to its end is counted with what came: later there is nobody to tell.
