@@ -128,8 +128,16 @@ async function ingest(way: Way): Promise<void> {
     rates: { input_tokens: { price: '1.5', per: 1_000_000 } },
   }
   await post(way, '/api/v1/prices', half)
+  // Of the usage without a price only the first event has nothing but input. The list of unpriced usage groups it
+  // with events that stay unpriced, so it cannot tell when that one is rated.
+  await waitFor(
+    async () => (await get(way, FIRST_EVENT)).includes('"status":"rated"'),
+    'the price that came later is applied',
+  )
   await settle(way)
 }
+
+const FIRST_EVENT = '/api/v1/usage?start=2026-09-01&end=2026-09-01T00:01:00Z'
 
 /** Waits until the jobs have done their work: late ratings, then rollups. */
 async function settle(way: Way): Promise<void> {
