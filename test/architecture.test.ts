@@ -8,7 +8,20 @@ type Sources = ReadonlyMap<string, string>
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 /** Rooms of the service: each may import those before it. */
-const ROOMS = ['access', 'pricing', 'ledger', 'rollups', 'reports', 'tokenizers', 'ingest', 'gpu']
+const ROOMS = [
+  'access',
+  'pricing',
+  'ledger',
+  'rollups',
+  'reports',
+  'corrections',
+  'simulation',
+  'budgets',
+  'alerts',
+  'tokenizers',
+  'ingest',
+  'gpu',
+]
 const PLUMBING = ['http', 'database', 'queue', 'telemetry']
 /** What each package may import beside its own files and Node's modules. */
 const PACKAGE_IMPORTS: Readonly<Record<string, readonly string[]>> = {
@@ -30,7 +43,7 @@ const PACKAGE_IMPORTS: Readonly<Record<string, readonly string[]>> = {
   koa: ['@tokentally/meter', 'koa'],
   // Local mode is read where no service is: by the meter's own reader, which knows its file, and by nothing else
   // of the meter, which taps the process that imports it.
-  cli: ['@tokentally/core', '@tokentally/meter/local', 'commander', 'zod'],
+  cli: ['@tokentally/core', '@tokentally/meter/local', 'commander', 'yaml', 'zod'],
 }
 const SERVER = 'apps/server/src/'
 

@@ -6,7 +6,7 @@ import { closeIntervals } from '../../apps/server/src/gpu/close-intervals.ts'
 import { type ScrapeDependencies, scrapeTargets } from '../../apps/server/src/gpu/scrape.ts'
 import type { GpuTarget } from '../../apps/server/src/gpu-targets.ts'
 import { Ledger, rateLate } from '../../apps/server/src/ledger/index.ts'
-import { createPriceBookCache } from '../../apps/server/src/pricing/index.ts'
+import { createRatingBookCache } from '../../apps/server/src/pricing/index.ts'
 import { createMetrics, type Metrics } from '../../apps/server/src/telemetry/metrics.ts'
 import {
   dcgmText,
@@ -49,8 +49,8 @@ beforeAll(async () => {
   database = await createTestDatabase()
   service = await startService({ databaseUrl: database.url, roles: 'api', now })
   metrics = createMetrics()
-  const priceBooks = await createPriceBookCache(database.pool)
-  ledger = new Ledger({ pool: database.pool, priceBooks, metrics, now, onAppended: () => undefined })
+  const ratingBooks = await createRatingBookCache(database.pool)
+  ledger = new Ledger({ pool: database.pool, ratingBooks, metrics, now, onAppended: () => undefined })
   const { rows } = await database.pool.query<{ id: string }>('select id from organization')
   organizationId = rows[0]?.id ?? ''
 })
@@ -285,7 +285,7 @@ describe('money of GPU time', () => {
 
     // 2.50 dollars an hour, as the price of a million seconds with all the digits that a price may have.
     await price({ gpu_seconds: { price: '694.444444444444444444', per: 1000000 } })
-    await rateLate(database.pool, await (await createPriceBookCache(database.pool)).refresh(), now)
+    await rateLate(database.pool, await (await createRatingBookCache(database.pool)).refresh(), now)
     expect((await report()).models).toMatchObject([
       { gpu_cost: '0.02083333333333333333332', gpu_idle_cost: null, total_cost: null, unpriced_events: 1 },
     ])

@@ -15,7 +15,7 @@ import { announcePriceChange, defineLateRatingJob, Ledger } from './ledger/index
 import {
   bundledCatalogue,
   bundledCatalogueSource,
-  createPriceBookCache,
+  createRatingBookCache,
   importCatalogue,
   registerPricingRoutes,
 } from './pricing/index.ts'
@@ -30,7 +30,7 @@ import { defineDriftJob, refreshDriftMetric, registerTokenizerRoutes } from './t
 
 const VERSION = '0.1.0'
 /** At most this many kinds of jobs listen in one process. */
-const JOB_WORKERS_MAX = 8
+const JOB_WORKERS_MAX = 16
 const DATABASE_RETRY_MS = 1_000
 /** SQLSTATEs of a database that answers, but not to us: waiting does not help. */
 const REFUSALS = new Set(['28P01', '28000', '3D000', '42501'])
@@ -114,7 +114,7 @@ async function build(
   await untilDatabaseAnswers(logger, () => migrate(databaseUrl))
   const newOwnerKey = await bootstrapOwner(pool, config.bootstrapKey)
   await importCatalogue(pool, await bundledCatalogue(), { source: bundledCatalogueSource(), now })
-  const priceBooks = await createPriceBookCache(pool)
+  const ratingBooks = await createRatingBookCache(pool)
 
   missing = 'queue'
   const metrics = createMetrics()
@@ -126,13 +126,13 @@ async function build(
   )
   closers.push(() => jobs.stop())
   defineRollupJobs(jobs, { pool, now })
-  defineLateRatingJob(jobs, { pool, priceBooks, now })
+  defineLateRatingJob(jobs, { pool, ratingBooks, now })
   defineDeadLetterJob(jobs, { pool, now })
   defineDriftJob(jobs, { pool, logger, now })
 
   const ledger = new Ledger({
     pool,
-    priceBooks,
+    ratingBooks,
     metrics,
     now,
     onAppended: createRollupAnnouncer(jobs, (error) =>
@@ -158,7 +158,7 @@ async function build(
   const cache = authenticate(app, { pool, nowMs })
   if (config.roles.includes('api')) {
     registerAccessRoutes(app, { pool, cache })
-    registerPricingRoutes(app, { pool, priceBooks, now, priceAdded: () => announcePriceChange(jobs) })
+    registerPricingRoutes(app, { pool, ratingBooks, now, priceAdded: () => announcePriceChange(jobs) })
     registerReportRoutes(app, { pool, now })
     registerGpuRoutes(app, { pool, now })
     registerTokenizerRoutes(app, { pool, now })

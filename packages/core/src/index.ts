@@ -1,3 +1,10 @@
+export type {
+  BudgetDimension,
+  BudgetPeriod,
+  BudgetScope,
+  BudgetStatus,
+  Enforcement,
+} from './budgets/budget.ts'
 export { formatInstant, isTimeZone, offsetMinutes, startOfDayMs } from './calendar/time-zone.ts'
 export {
   attributeGpuTime,
@@ -39,6 +46,18 @@ export {
   type UnpricedReason,
 } from './rating/rate.ts'
 export { type RateCard, rateCard, type UnitPrice } from './rating/rate-card.ts'
+export {
+  type Conversion,
+  type CurrencyBook,
+  chargedAmount,
+  type MarkupBook,
+  NO_CURRENCIES,
+  NO_MARKUPS,
+  type RatingBook,
+  type Sale,
+  type SellBook,
+  sell,
+} from './rating/sell.ts'
 export {
   disjointQuantities,
   findContradictions,

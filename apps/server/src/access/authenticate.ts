@@ -30,7 +30,7 @@ interface Remembered {
 
 /**
  * Makes every route that declares a `scope` ask for a key with that scope, before its body is read, and sets
- * `request.organizationId`. Register before the routes.
+ * `request.organizationId` and `request.apiKeyId`. Register before the routes.
  */
 export function authenticate(app: App, deps: AuthenticateDeps): KeyCache {
   const remembered = new Map<string, Remembered>()
@@ -50,6 +50,7 @@ export function authenticate(app: App, deps: AuthenticateDeps): KeyCache {
   }
 
   app.decorateRequest('organizationId', '')
+  app.decorateRequest('apiKeyId', '')
   app.addHook('onRequest', async (request, reply) => {
     const { scope } = request.routeOptions.config
     if (scope === undefined) return
@@ -70,6 +71,7 @@ export function authenticate(app: App, deps: AuthenticateDeps): KeyCache {
       throw new Problem({ code: 'forbidden', detail: `This needs an API key with the scope "${scope}".` })
     }
     request.organizationId = grant.organizationId
+    request.apiKeyId = grant.apiKeyId
   })
 
   return { clear: () => remembered.clear() }

@@ -4,7 +4,7 @@ import type { Scope } from '../http/app.ts'
 
 export const scopeSchema = z.enum(['ingest', 'read', 'write', 'admin'])
 
-const grantRow = z.object({ organization_id: z.string(), scopes: z.array(scopeSchema) })
+const grantRow = z.object({ organization_id: z.string(), id: z.string(), scopes: z.array(scopeSchema) })
 const keyRow = z.object({
   id: z.string(),
   name: z.string(),
@@ -16,6 +16,7 @@ const keyRow = z.object({
 /** Whom a key speaks for and what it may do. */
 export interface Grant {
   readonly organizationId: string
+  readonly apiKeyId: string
   readonly scopes: readonly Scope[]
 }
 
@@ -38,12 +39,12 @@ interface NewKey {
 /** What the key with this hash grants; nothing when it is unknown or revoked. */
 export async function findGrant(pool: Pool, keyHash: Buffer): Promise<Grant | undefined> {
   const { rows } = await pool.query(
-    'select organization_id, scopes from api_key where key_hash = $1 and revoked_at is null',
+    'select organization_id, id, scopes from api_key where key_hash = $1 and revoked_at is null',
     [keyHash],
   )
   if (rows.length === 0) return undefined
   const row = grantRow.parse(rows[0])
-  return { organizationId: row.organization_id, scopes: row.scopes }
+  return { organizationId: row.organization_id, apiKeyId: row.id, scopes: row.scopes }
 }
 
 /** All keys of an organization, newest first, revoked ones included. */

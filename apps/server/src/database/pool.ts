@@ -18,7 +18,8 @@ export interface PoolOptions {
 }
 
 /**
- * Makes a pool of connections. Values: `numeric` and `bigint` arrive as text (exact), `timestamptz` as `Date`.
+ * Makes a pool of connections. Values: `numeric`, `bigint` and `date` arrive as text (exact), `timestamptz` as
+ * `Date`.
  * Connections that break while idle are logged and replaced; the pool heals when the database comes back.
  */
 export function createPool(options: PoolOptions): Pool {
@@ -31,6 +32,10 @@ export function createPool(options: PoolOptions): Pool {
     statement_timeout: STATEMENT_TIMEOUT_MS,
     idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
     keepAlive: true,
+    types: {
+      getTypeParser: (oid, format) =>
+        oid === pg.types.builtins.DATE ? asText : pg.types.getTypeParser(oid, format),
+    },
     options: `-c TimeZone=UTC${options.schema === undefined ? '' : ` -c search_path=${options.schema}`}`,
   })
   // The job queues on the database share the pool, and each of them listens for its errors.
@@ -40,3 +45,6 @@ export function createPool(options: PoolOptions): Pool {
   pool.on('connect', (client) => client.on('error', () => undefined))
   return pool
 }
+
+/** A calendar day is no instant: the driver would make it midnight in the process's own time zone. */
+const asText = (value: string) => value

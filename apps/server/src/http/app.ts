@@ -22,5 +22,7 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** The caller's organization (a uuid); set before the handler of every route that declares a `scope`. */
     organizationId: string
+    /** The caller's API key (a uuid); set together with the organization. */
+    apiKeyId: string
   }
 }

@@ -26,6 +26,12 @@ export interface SubmitDependencies {
   readonly newEventId: () => string
 }
 
+/** Who sends events, by which key. */
+export interface Sender {
+  readonly organizationId: string
+  readonly apiKeyId: string
+}
+
 /**
  * Checks events and appends the good ones; resolves after the commit.
  *
@@ -33,7 +39,7 @@ export interface SubmitDependencies {
  */
 export async function submit(
   { ledger, metrics, now, newEventId }: SubmitDependencies,
-  organizationId: string,
+  { organizationId, apiKeyId }: Sender,
   inputs: readonly unknown[],
 ): Promise<Submission> {
   const receipt = { nowMs: now().getTime(), newEventId }
@@ -47,7 +53,7 @@ export async function submit(
     }
     const parsed = parseUsageEvent(input, receipt)
     if (parsed.ok) {
-      good.push(parsed)
+      good.push({ event: parsed.event, contentHash: parsed.contentHash, apiKeyId })
       goodIndexes.push(index)
     } else {
       rejected.push({

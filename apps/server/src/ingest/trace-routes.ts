@@ -7,7 +7,7 @@ import type { DeadLetters } from './dead-letters.ts'
 import { type OtlpEncoding, readSpans } from './otlp/read-spans.ts'
 import { exportTraceResponse, rpcStatus } from './otlp/trace-schema.ts'
 import { type BodyLimits, readBody } from './request-body.ts'
-import { type SubmitDependencies, submit } from './submit.ts'
+import { type Sender, type SubmitDependencies, submit } from './submit.ts'
 
 export interface TraceDependencies extends SubmitDependencies {
   readonly deadLetters: DeadLetters
@@ -48,7 +48,7 @@ export function registerTraceRoutes(app: App, dependencies: TraceDependencies): 
       }
       try {
         const body = await readBody(request.raw, request.headers, dependencies.limits)
-        const rejected = await ingestSpans(dependencies, request.organizationId, body, encoding)
+        const rejected = await ingestSpans(dependencies, request, body, encoding)
         const answer =
           rejected.count === 0
             ? {}
@@ -69,16 +69,16 @@ export function registerTraceRoutes(app: App, dependencies: TraceDependencies): 
 
 async function ingestSpans(
   dependencies: TraceDependencies,
-  organizationId: string,
+  sender: Sender,
   body: Buffer,
   encoding: OtlpEncoding,
 ): Promise<{ count: number; message: string }> {
   const spans = readSpans(body, encoding)
   const events = spans.flatMap((span) => usageEventJsonFromSpan(span) ?? [])
   dependencies.metrics.ignoredSpans.inc(spans.length - events.length)
-  const { rejected } = await submit(dependencies, organizationId, events)
+  const { rejected } = await submit(dependencies, sender, events)
   // Nobody reads the answer of an exporter: what was refused is kept, so that it can be mended and replayed.
-  await dependencies.deadLetters.store(organizationId, 'traces', events, rejected)
+  await dependencies.deadLetters.store(sender.organizationId, 'traces', events, rejected)
   const reasons = rejected
     .slice(0, REASONS_MAX)
     .map(

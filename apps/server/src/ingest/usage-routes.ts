@@ -54,7 +54,7 @@ export function registerUsageRoutes(app: App, dependencies: UsageDependencies): 
         const value = request.headers[name]
         return typeof value === 'string' ? decodeHeader(name, value) : undefined
       })
-      const submission = await submit(dependencies, request.organizationId, events)
+      const submission = await submit(dependencies, request, events)
       await dependencies.deadLetters.store(request.organizationId, 'usage', events, submission.rejected)
       const problem = wholeRefusal(submission, isSingle)
       if (problem === undefined) return answerOf(submission)
@@ -79,7 +79,7 @@ export function registerUsageRoutes(app: App, dependencies: UsageDependencies): 
     handler: async (request) => {
       const body = await readBody(request.raw, request.headers, dependencies.limits)
       const event = fromLegacy(body)
-      const submission = await submit(dependencies, request.organizationId, [event])
+      const submission = await submit(dependencies, request, [event])
       const problem = wholeRefusal(withLegacyNames(submission), true)
       if (problem !== undefined) throw problem
       return answerOf(submission)

@@ -21,13 +21,13 @@ export interface EntryOutcome {
 /** How one event fared. `conflict`: its id is taken by an event with other content, and the first stands. */
 export type AppendOutcome = 'accepted' | 'duplicate' | 'conflict'
 
-/** The price book changed between rating and appending: rate again with this revision. */
-export class PriceBookChanged extends Error {
-  override readonly name = 'PriceBookChanged'
+/** The rating book changed between rating and appending: rate again with this revision. */
+export class RatingBookChanged extends Error {
+  override readonly name = 'RatingBookChanged'
   readonly revision: number
 
   constructor(revision: number) {
-    super(`the price book is at revision ${revision} now`)
+    super(`the rating book is at revision ${revision} now`)
     this.revision = revision
   }
 }
@@ -35,8 +35,8 @@ export class PriceBookChanged extends Error {
 export interface AppendBatch {
   /** Entries with distinct (organization, event id). */
   readonly entries: readonly LedgerEntry[]
-  /** The price book's revision that the entries were rated with. */
-  readonly priceBookRevision: number
+  /** The rating book's revision that the entries were rated with. */
+  readonly ratingBookRevision: number
   /** Dimension sets that may not be stored yet. */
   readonly newDimensionSets: readonly { organizationId: string; id: string; values: DimensionValues }[]
 }
@@ -77,7 +77,7 @@ const preparedConnections = new WeakSet<PoolClient>()
  *
  * @param client a connection of its own; on any error the caller must discard it
  * @returns the outcome of each entry, in order
- * @throws PriceBookChanged when the entries must be rated again; nothing was written
+ * @throws RatingBookChanged when the entries must be rated again; nothing was written
  */
 export async function appendBatch(
   client: PoolClient,
@@ -90,9 +90,9 @@ export async function appendBatch(
     preparedConnections.add(client)
   }
   const { batchId, revision } = await begin(client)
-  if (revision !== batch.priceBookRevision) {
+  if (revision !== batch.ratingBookRevision) {
     await client.query('rollback')
-    throw new PriceBookChanged(revision)
+    throw new RatingBookChanged(revision)
   }
 
   await storeDimensionSets(client, batch.newDimensionSets)

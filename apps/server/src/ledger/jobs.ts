@@ -1,5 +1,5 @@
 import type { Pool } from 'pg'
-import type { PriceBookCache } from '../pricing/index.ts'
+import type { RatingBookCache } from '../pricing/index.ts'
 import type { Jobs } from '../queue/jobs.ts'
 import { rateLate } from './rate-late.ts'
 
@@ -9,16 +9,16 @@ const EVERY_MS = 60_000
 
 export interface LateRatingDependencies {
   readonly pool: Pool
-  readonly priceBooks: PriceBookCache
+  readonly ratingBooks: RatingBookCache
   readonly now: () => Date
 }
 
 /** Names the job that rates what had no price on arrival. */
-export function defineLateRatingJob(jobs: Jobs, { pool, priceBooks, now }: LateRatingDependencies): void {
+export function defineLateRatingJob(jobs: Jobs, { pool, ratingBooks, now }: LateRatingDependencies): void {
   jobs.define(
     RATE_LATE,
     async () => {
-      await rateLate(pool, await priceBooks.refreshIfChanged(), now)
+      await rateLate(pool, await ratingBooks.refreshIfChanged(), now)
     },
     { everyMs: EVERY_MS, attempts: 3 },
   )

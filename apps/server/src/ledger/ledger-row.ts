@@ -1,4 +1,4 @@
-import { decimalText, disjointQuantities, type Rating, type UsageEvent } from '@tokentally/core'
+import { decimalText, disjointQuantities, type Rating, type Sale, type UsageEvent } from '@tokentally/core'
 import { type CopyField, copyFields } from './copy-text.ts'
 
 /** Columns of `usage_event` in the order in which `ledgerFields` writes them. */
@@ -55,6 +55,14 @@ export const LEDGER_COLUMNS = [
   'tokenizer',
   'counted_input_tokens',
   'counted_output_tokens',
+  'markup_rule_id',
+  'sell_currency',
+  'fx_rate',
+  'fx_date',
+  'entry_kind',
+  'corrects_event_id',
+  'correction_id',
+  'api_key_id',
 ] as const
 
 /** One line of the rating as it is stored: strings, so that no digit passes through a float. */
@@ -73,11 +81,23 @@ export interface LedgerEntry {
   readonly contentHash: Buffer
   readonly dimensionSetId: string
   readonly rating: Rating
+  readonly sale: Sale
+  /** The API key that sent the event; absent for what the service made itself. */
+  readonly apiKeyId?: string | undefined
+  /** What this entry mends, when it is no usage of its own. */
+  readonly mends?: Mending | undefined
+}
+
+/** An entry that takes another event back, or stands in for one that was taken back. */
+export interface Mending {
+  readonly kind: 'reversal' | 'replacement'
+  readonly eventId: string
+  readonly correctionId: string
 }
 
 /** The entry as fields of COPY text, one for each of `LEDGER_COLUMNS`. */
 export function ledgerFields(entry: LedgerEntry): string {
-  const { event, rating } = entry
+  const { event, rating, sale, mends } = entry
   const { quantities } = event
   const fields: CopyField[] = [
     entry.organizationId,
@@ -112,7 +132,7 @@ export function ledgerFields(entry: LedgerEntry): string {
     rating.status,
     JSON.stringify(storedLines(rating, event)),
     decimalText(rating.listCostUsd),
-    decimalText(rating.sellCostUsd),
+    decimalText(sale.sellCostUsd),
     rating.unpricedMeters.length === 0
       ? null
       : `{${rating.unpricedMeters.map((meter) => `"${meter}"`).join(',')}}`,
@@ -134,6 +154,14 @@ export function ledgerFields(entry: LedgerEntry): string {
     event.tokenizer,
     event.counted?.inputTokens,
     event.counted?.outputTokens,
+    sale.markupRuleId,
+    sale.conversion?.currency,
+    sale.conversion?.rate,
+    sale.conversion?.rateDate,
+    mends?.kind,
+    mends?.eventId,
+    mends?.correctionId,
+    entry.apiKeyId,
   ]
   return copyFields(fields)
 }

@@ -1,6 +1,6 @@
-import { rate, type UsageEvent } from '@tokentally/core'
+import { rate, sell, type UsageEvent } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
-import type { PriceBookCache } from '../pricing/index.ts'
+import type { RatingBookCache } from '../pricing/index.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import {
   type AppendBatch,
@@ -8,7 +8,7 @@ import {
   appendBatch,
   type EntryOutcome,
   entryKey,
-  PriceBookChanged,
+  RatingBookChanged,
 } from './append.ts'
 import { DimensionSets, type DimensionValues, dimensionValuesOf } from './dimension-set.ts'
 import type { LedgerEntry } from './ledger-row.ts'
@@ -31,6 +31,8 @@ const QUEUED_EVENTS_MAX = 50_000
 export interface IncomingEvent {
   readonly event: UsageEvent
   readonly contentHash: Buffer
+  /** The API key that sent it; absent for what the service measured itself. */
+  readonly apiKeyId?: string | undefined
 }
 
 /** The ledger cannot take the events now; nothing of them is stored. Try again after `retryAfterS`. */
@@ -48,7 +50,7 @@ export class LedgerBusy extends Error {
 
 export interface LedgerDependencies {
   readonly pool: Pool
-  readonly priceBooks: PriceBookCache
+  readonly ratingBooks: RatingBookCache
   readonly metrics: Metrics
   readonly now: () => Date
   /** Called after each commit that appended something; must not throw. */
@@ -171,7 +173,7 @@ export class Ledger {
   }
 
   async #appendDistinct(events: readonly DistinctEvent[]): Promise<readonly EntryOutcome[]> {
-    const { pool, priceBooks, metrics, now } = this.#dependencies
+    const { pool, ratingBooks, metrics, now } = this.#dependencies
     const months = new Set(events.map(({ event }) => new Date(event.tsMs).toISOString().slice(0, 7)))
     const client = await connect(pool)
     try {
@@ -188,8 +190,8 @@ export class Ledger {
           client.release()
           return outcomes
         } catch (error) {
-          if (!(error instanceof PriceBookChanged)) throw error
-          await priceBooks.refresh()
+          if (!(error instanceof RatingBookChanged)) throw error
+          await ratingBooks.refresh()
         }
       }
     } catch (error) {
@@ -210,22 +212,25 @@ export class Ledger {
   }
 
   #rate(events: readonly DistinctEvent[]): AppendBatch {
-    const book = this.#dependencies.priceBooks.current()
+    const book = this.#dependencies.ratingBooks.current()
     const entries: LedgerEntry[] = []
     const newSets = new Map<string, { organizationId: string; id: string; values: DimensionValues }>()
-    for (const { organizationId, event, contentHash } of events) {
+    for (const { organizationId, event, contentHash, apiKeyId } of events) {
       const values = dimensionValuesOf(event)
       const { id, isStored } = this.#dimensionSets.identify(organizationId, values)
       if (!isStored) newSets.set(organizationId + id, { organizationId, id, values })
+      const rating = rate(organizationId, event, book.prices)
       entries.push({
         organizationId,
         event,
         contentHash,
         dimensionSetId: id,
-        rating: rate(organizationId, event, book),
+        rating,
+        sale: sell(organizationId, event, rating, book),
+        apiKeyId,
       })
     }
-    return { entries, priceBookRevision: book.revision, newDimensionSets: [...newSets.values()] }
+    return { entries, ratingBookRevision: book.revision, newDimensionSets: [...newSets.values()] }
   }
 }
 

@@ -1,4 +1,4 @@
-import { decimal, decimalText, type PriceBook, rate, ZERO } from '@tokentally/core'
+import { decimal, decimalText, type RatingBook, rate, type Sale, sell, ZERO } from '@tokentally/core'
 import type { Pool } from 'pg'
 import type { StoredLine } from './ledger-row.ts'
 import { type StoredEventRow, storedEvent } from './stored-event.ts'
@@ -25,12 +25,18 @@ const APPEND_LATE = `
   ), rated as (
     insert into late_rating (
       organization_id, event_id, ts, batch_id, dimension_set_id, rated_at, lines, list_cost_usd, sell_cost_usd,
-      price_version_id
+      price_version_id, markup_rule_id, sell_currency, fx_rate, fx_date
     )
     select late.organization_id, late.event_id, late.ts, batch.batch_id, late.dimension_set_id, $8, late.lines,
-      late.list_cost_usd, late.sell_cost_usd, late.price_version_id
-    from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::uuid[], $5::jsonb[], $6::numeric[], $9::numeric[], $7::uuid[])
-      as late (organization_id, event_id, ts, dimension_set_id, lines, list_cost_usd, sell_cost_usd, price_version_id),
+      late.list_cost_usd, late.sell_cost_usd, late.price_version_id, late.markup_rule_id, late.sell_currency,
+      late.fx_rate, late.fx_date
+    from unnest(
+        $1::uuid[], $2::text[], $3::timestamptz[], $4::uuid[], $5::jsonb[], $6::numeric[], $9::numeric[], $7::uuid[],
+        $10::uuid[], $11::text[], $12::numeric[], $13::date[]
+      ) as late (
+        organization_id, event_id, ts, dimension_set_id, lines, list_cost_usd, sell_cost_usd, price_version_id,
+        markup_rule_id, sell_currency, fx_rate, fx_date
+      ),
       batch
     on conflict (organization_id, event_id) do nothing
     returning organization_id, batch_id, ts
@@ -45,7 +51,7 @@ interface LateRating {
   readonly row: StoredEventRow
   readonly lines: readonly StoredLine[]
   readonly listCostUsd: string
-  readonly sellCostUsd: string
+  readonly sale: Sale
   readonly priceVersionId: string
 }
 
@@ -56,7 +62,7 @@ interface LateRating {
  *
  * @returns how many events were rated
  */
-export async function rateLate(pool: Pool, book: PriceBook, now: () => Date): Promise<number> {
+export async function rateLate(pool: Pool, book: RatingBook, now: () => Date): Promise<number> {
   let after: [string, Date, string] = ['00000000-0000-0000-0000-000000000000', new Date(0), '']
   let ratedEvents = 0
   for (;;) {
@@ -69,16 +75,16 @@ export async function rateLate(pool: Pool, book: PriceBook, now: () => Date): Pr
   }
 }
 
-function lateRating(row: StoredEventRow, book: PriceBook): LateRating | undefined {
-  const rating = rate(row.organization_id, storedEvent(row), book)
+function lateRating(row: StoredEventRow, book: RatingBook): LateRating | undefined {
+  const event = storedEvent(row)
+  const rating = rate(row.organization_id, event, book.prices)
   if (rating.priceVersionId === null) return undefined
   const missing = new Set(row.unpriced_meters ?? [])
   // Nothing was priced on arrival: every line is new, the price per request too.
   const lines =
     row.rating_status === 'unpriced' ? rating.lines : rating.lines.filter((line) => missing.has(line.meter))
   if (rating.status !== 'rated') return undefined
-  // Sell cost follows list cost until markup rules exist; both are sums of the lines rated here.
-  const costUsd = decimalText(lines.reduce((sum, line) => sum.plus(decimal(line.costUsd)), ZERO))
+  const listCostUsd = lines.reduce((sum, line) => sum.plus(decimal(line.costUsd)), ZERO)
   return {
     row,
     lines: lines.map((line) => ({
@@ -87,8 +93,8 @@ function lateRating(row: StoredEventRow, book: PriceBook): LateRating | undefine
       unit_price_usd: line.unitPriceUsd,
       cost_usd: line.costUsd,
     })),
-    listCostUsd: costUsd,
-    sellCostUsd: costUsd,
+    listCostUsd: decimalText(listCostUsd),
+    sale: sell(row.organization_id, event, { ...rating, lines, listCostUsd }, book),
     priceVersionId: rating.priceVersionId,
   }
 }
@@ -104,7 +110,11 @@ async function append(pool: Pool, ratings: readonly LateRating[], ratedAt: Date)
     ratings.map(({ listCostUsd }) => listCostUsd),
     ratings.map(({ priceVersionId }) => priceVersionId),
     ratedAt,
-    ratings.map(({ sellCostUsd }) => sellCostUsd),
+    ratings.map(({ sale }) => decimalText(sale.sellCostUsd)),
+    ratings.map(({ sale }) => sale.markupRuleId),
+    ratings.map(({ sale }) => sale.conversion?.currency ?? null),
+    ratings.map(({ sale }) => sale.conversion?.rate ?? null),
+    ratings.map(({ sale }) => sale.conversion?.rateDate ?? null),
   ])
   return result.rows.reduce((sum, row) => sum + row.event_count, 0)
 }

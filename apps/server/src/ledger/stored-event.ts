@@ -56,6 +56,15 @@ export interface StoredEventRow {
   readonly tokenizer: string | null
   readonly counted_input_tokens: string | null
   readonly counted_output_tokens: string | null
+  readonly markup_rule_id: string | null
+  readonly sell_currency: string | null
+  readonly fx_rate: string | null
+  readonly fx_date: string | null
+  /** Null for usage. The amounts of a reversal count negatively. */
+  readonly entry_kind: 'reversal' | 'replacement' | null
+  readonly corrects_event_id: string | null
+  readonly correction_id: string | null
+  readonly api_key_id: string | null
 }
 
 /** The event as it was ingested. */

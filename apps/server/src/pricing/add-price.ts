@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { catalogueProvider, defaultStart, mayBeginAt, type PriceVersion } from '@tokentally/core'
 import type { Pool } from 'pg'
 import { Problem } from '../http/problem.ts'
-import type { PriceBookCache } from './price-book-cache.ts'
+import type { RatingBookCache } from './rating-book-cache.ts'
 import { changePriceBook, insertPrices, loadPriceBook, type NewPrice, readRevision } from './store.ts'
 
 /** A price that an organization sets for itself. */
@@ -24,11 +24,11 @@ export interface OwnPrice {
  *   rated already
  */
 export async function addPrice(
-  { pool, priceBooks, now }: { pool: Pool; priceBooks: PriceBookCache; now: () => Date },
+  { pool, ratingBooks, now }: { pool: Pool; ratingBooks: RatingBookCache; now: () => Date },
   own: OwnPrice,
 ): Promise<{ readonly price: NewPrice; readonly createdAt: Date }> {
   const added = await changePriceBook(pool, async (client) => {
-    const held = priceBooks.current()
+    const held = ratingBooks.current().prices
     const book = (await readRevision(client)) === held.revision ? held : await loadPriceBook(client)
     // The time is taken under the lock: nothing is rated between it and the commit.
     const nowMs = now().getTime()
@@ -48,7 +48,7 @@ export async function addPrice(
     }
     return { price, createdAt: await insertPrices(client, [price]) }
   })
-  await priceBooks.refresh()
+  await ratingBooks.refresh()
   return added
 }
 

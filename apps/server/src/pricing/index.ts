@@ -4,6 +4,6 @@ export {
   type CatalogueModel,
   catalogueModels,
 } from '@tokentally/prices'
-export { createPriceBookCache, type PriceBookCache } from './price-book-cache.ts'
+export { createRatingBookCache, type RatingBookCache } from './rating-book-cache.ts'
 export { type PricingRoutesDeps, registerPricingRoutes } from './routes.ts'
-export { importCatalogue, loadPriceBook, PRICE_BOOK_LOCK } from './store.ts'
+export { importCatalogue, loadPriceBook, loadRatingBook, PRICE_BOOK_LOCK } from './store.ts'

@@ -10,7 +10,7 @@ import { migrate } from '../database/migrate.ts'
 import type { App } from '../http/app.ts'
 import { createApp } from '../http/server.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
-import { createPriceBookCache, type PriceBookCache } from './price-book-cache.ts'
+import { createRatingBookCache, type RatingBookCache } from './rating-book-cache.ts'
 import { registerPricingRoutes } from './routes.ts'
 import { importCatalogue } from './store.ts'
 
@@ -23,7 +23,7 @@ const source = 'test catalogue'
 
 let pool: pg.Pool
 let app: App
-let priceBooks: PriceBookCache
+let ratingBooks: RatingBookCache
 let organizationId = ACME
 let pricesAdded = 0
 const cleanUp: (() => Promise<unknown>)[] = []
@@ -34,14 +34,14 @@ beforeAll(async () => {
   pool = new pg.Pool({ connectionString: url, max: 5 })
   pool.on('error', () => undefined)
   cleanUp.push(() => pool.end())
-  priceBooks = await createPriceBookCache(pool)
+  ratingBooks = await createRatingBookCache(pool)
   app = await createApp({ logger, metrics: createMetrics(), bodyMaxBytes: 1_000_000, version: '0' })
   app.addHook('onRequest', async (request) => {
     request.organizationId = organizationId
   })
   registerPricingRoutes(app, {
     pool,
-    priceBooks,
+    ratingBooks,
     now,
     priceAdded: async () => {
       pricesAdded++
@@ -101,8 +101,8 @@ describe('importing the catalogue', () => {
     expect(await revision()).toBe('1')
     expect(await importCatalogue(pool, catalogue, { source, now })).toBe(0)
     expect(await revision()).toBe('1')
-    const book = await priceBooks.refreshIfChanged()
-    expect(book.find(ACME, 'openai', ['gpt-4o-mini'], NOW.getTime())?.rates['input_tokens']).toEqual({
+    const book = await ratingBooks.refreshIfChanged()
+    expect(book.prices.find(ACME, 'openai', ['gpt-4o-mini'], NOW.getTime())?.rates['input_tokens']).toEqual({
       per: 1_000_000,
       price: '0.15',
     })
@@ -122,9 +122,9 @@ describe('importing the catalogue', () => {
     await importCatalogue(pool, [model('moved', '2', 'second')], { source, now })
     const later = () => new Date(NOW.getTime() + 1000)
     await importCatalogue(pool, [model('moved', '1', 'first')], { source, now: later })
-    const book = await priceBooks.refresh()
+    const book = await ratingBooks.refresh()
     const priceAt = (ms: number) =>
-      book.find(ACME, 'acme-ai', ['moved'], NOW.getTime() + ms)?.rates['input_tokens']?.price
+      book.prices.find(ACME, 'acme-ai', ['moved'], NOW.getTime() + ms)?.rates['input_tokens']?.price
     expect([priceAt(-1), priceAt(0), priceAt(999), priceAt(1000)]).toEqual(['1', '2', '2', '1'])
   })
 })
@@ -150,9 +150,9 @@ describe('POST /api/v1/prices', () => {
       currency: 'USD',
       rates,
     })
-    const book = priceBooks.current()
-    expect(book.find(ACME, 'acme', ['acme-1'], 0)?.id).toBe(body.id)
-    expect(book.find(OTHER, 'acme', ['acme-1'], 0)).toBeUndefined()
+    const book = ratingBooks.current()
+    expect(book.prices.find(ACME, 'acme', ['acme-1'], 0)?.id).toBe(body.id)
+    expect(book.prices.find(OTHER, 'acme', ['acme-1'], 0)).toBeUndefined()
     expect(pricesAdded).toBe(1)
   })
 
@@ -165,7 +165,7 @@ describe('POST /api/v1/prices', () => {
     const before = Number(await revision())
     await post({ provider: 'acme', model: 'acme-2', rates })
     expect(Number(await revision())).toBe(before + 1)
-    expect(priceBooks.current().revision).toBe(before + 1)
+    expect(ratingBooks.current().revision).toBe(before + 1)
   })
 
   it('refuses a start in the past where the model had a price, and names the field', async () => {

@@ -4,8 +4,8 @@ import { z } from 'zod'
 import type { App } from '../http/app.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { addPrice } from './add-price.ts'
-import type { PriceBookCache } from './price-book-cache.ts'
 import { isoOrNull, priceJson, priceToJson, ratesFromJson, ratesJson, ratesToJson } from './price-json.ts'
+import type { RatingBookCache } from './rating-book-cache.ts'
 import { listPrices, type PricePosition } from './store.ts'
 import { listUnpriced, unpricedReason } from './unpriced.ts'
 
@@ -16,7 +16,7 @@ const modelRates = priceJson.pick({ rates: true }).shape.rates
 /** What the routes of the price book need. */
 export interface PricingRoutesDeps {
   readonly pool: Pool
-  readonly priceBooks: PriceBookCache
+  readonly ratingBooks: RatingBookCache
   readonly now: () => Date
   /** Called after a price was added, when events that waited for one can be rated. */
   readonly priceAdded?: () => Promise<void>
@@ -30,7 +30,7 @@ export function registerPricingRoutes(app: App, deps: PricingRoutesDeps): void {
   registerModels(app, deps)
 }
 
-function registerList(app: App, { pool, priceBooks }: PricingRoutesDeps): void {
+function registerList(app: App, { pool, ratingBooks }: PricingRoutesDeps): void {
   app.get(
     '/api/v1/prices',
     {
@@ -61,7 +61,7 @@ function registerList(app: App, { pool, priceBooks }: PricingRoutesDeps): void {
       const also =
         provider === undefined || model === undefined
           ? []
-          : priceBooks.current().candidates(organizationId, provider, [model])
+          : ratingBooks.current().prices.candidates(organizationId, provider, [model])
       const id = provider === undefined ? undefined : catalogueProvider(provider)
       const page = await listPrices(pool, {
         organizationId,
@@ -81,7 +81,7 @@ function registerList(app: App, { pool, priceBooks }: PricingRoutesDeps): void {
   )
 }
 
-function registerAdd(app: App, { pool, priceBooks, now, priceAdded }: PricingRoutesDeps): void {
+function registerAdd(app: App, { pool, ratingBooks, now, priceAdded }: PricingRoutesDeps): void {
   app.post(
     '/api/v1/prices',
     {
@@ -113,7 +113,7 @@ function registerAdd(app: App, { pool, priceBooks, now, priceAdded }: PricingRou
     },
     async ({ organizationId, body }, reply) => {
       const { price, createdAt } = await addPrice(
-        { pool, priceBooks, now },
+        { pool, ratingBooks, now },
         {
           organizationId,
           provider: body.provider,
@@ -128,7 +128,7 @@ function registerAdd(app: App, { pool, priceBooks, now, priceAdded }: PricingRou
   )
 }
 
-function registerUnpriced(app: App, { pool, priceBooks }: PricingRoutesDeps): void {
+function registerUnpriced(app: App, { pool, ratingBooks }: PricingRoutesDeps): void {
   app.get(
     '/api/v1/prices/unpriced',
     {
@@ -161,9 +161,9 @@ function registerUnpriced(app: App, { pool, priceBooks }: PricingRoutesDeps): vo
       },
     },
     async ({ organizationId }) => {
-      const [usage, book] = await Promise.all([
+      const [usage, { prices: book }] = await Promise.all([
         listUnpriced(pool, organizationId, UNPRICED_MAX),
-        priceBooks.refreshIfChanged(),
+        ratingBooks.refreshIfChanged(),
       ])
       return {
         unpriced: usage.map((kind) => ({
@@ -182,7 +182,7 @@ function registerUnpriced(app: App, { pool, priceBooks }: PricingRoutesDeps): vo
   )
 }
 
-function registerModels(app: App, { priceBooks, now }: PricingRoutesDeps): void {
+function registerModels(app: App, { ratingBooks, now }: PricingRoutesDeps): void {
   app.get(
     '/provider/:provider/models',
     {
@@ -209,7 +209,7 @@ function registerModels(app: App, { priceBooks, now }: PricingRoutesDeps): void 
       },
     },
     async ({ organizationId, params }) => {
-      const book = await priceBooks.refreshIfChanged()
+      const { prices: book } = await ratingBooks.refreshIfChanged()
       const versions = book.ofProvider(organizationId, params.provider, now().getTime())
       if (versions.length === 0) {
         throw new Problem({

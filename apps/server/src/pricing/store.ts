@@ -1,8 +1,11 @@
 import {
   buildPriceBook,
   modelMatchSchema,
+  NO_CURRENCIES,
+  NO_MARKUPS,
   type PriceBook,
   type PriceVersion,
+  type RatingBook,
   ratesSchema,
   timeOfDaySchema,
 } from '@tokentally/core'
@@ -41,6 +44,12 @@ export async function loadPriceBook(database: Pool | PoolClient): Promise<PriceB
   const { rows } = await database.query<{ revision: string; id: string | null }>(LOAD)
   const versions = rows.flatMap((row) => (row.id === null ? [] : [priceVersion(row)]))
   return buildPriceBook(versions, Number(rows[0]?.revision ?? 0))
+}
+
+/** Reads everything that events are rated by, as it is committed or as the given transaction sees it. */
+export async function loadRatingBook(database: Pool | PoolClient): Promise<RatingBook> {
+  const prices = await loadPriceBook(database)
+  return { revision: prices.revision, prices, markups: NO_MARKUPS, currencies: NO_CURRENCIES }
 }
 
 /** The revision that is committed, or that the given transaction sees. */

@@ -1,4 +1,5 @@
 import type { Pool } from 'pg'
+import { ENTRY_SIGN } from './roll-up.ts'
 
 /** A sum of the rollups that is not the sum of the ledger. */
 export interface RollupDifference {
@@ -13,9 +14,10 @@ export interface RollupDifference {
 const COMPARE = `
   with truth as (
     select event.organization_id, date_bin('15 minutes', event.ts, '2020-01-01T00:00:00Z') as bucket,
-      event.dimension_set_id, count(*) as requests,
-      sum(coalesce(event.input_tokens, 0)) as input_tokens, sum(coalesce(event.output_tokens, 0)) as output_tokens,
-      sum(event.sell_cost_usd + coalesce(late.sell_cost_usd, 0)) as sell_cost_usd
+      event.dimension_set_id, sum(${ENTRY_SIGN}) as requests,
+      sum(${ENTRY_SIGN} * coalesce(event.input_tokens, 0)) as input_tokens,
+      sum(${ENTRY_SIGN} * coalesce(event.output_tokens, 0)) as output_tokens,
+      sum(${ENTRY_SIGN} * event.sell_cost_usd + coalesce(late.sell_cost_usd, 0)) as sell_cost_usd
     from usage_event as event
     join ledger_batch as batch
       on batch.organization_id = event.organization_id and batch.batch_id = event.batch_id

@@ -24,19 +24,22 @@ const additions = (table: string) =>
 /** The dimensions that sums per day are kept for beside those of whole dimension sets. */
 export const SUMMARY_COLUMNS = ['customer_id', 'provider', 'model'] as const
 
+/** 1, or -1 for an entry that takes an event back: its amounts are those of that event. `event` is its alias. */
+export const ENTRY_SIGN = "case event.entry_kind when 'reversal' then -1 else 1 end"
+
 /** What one ledger entry adds to a rollup, as select list; `event` is its alias. */
 export const ENTRY_SUMS = `
-    1 as requests,
-    (event.status = 'error')::int as errors,
-    event.estimated::int as estimated_requests,
-    (event.rating_status <> 'rated')::int as unpriced_requests,
-    coalesce(event.input_tokens, 0) as input_tokens,
-    coalesce(event.cache_read_tokens, 0) as cache_read_tokens,
-    coalesce(event.cache_write_tokens, 0) as cache_write_tokens,
-    coalesce(event.output_tokens, 0) as output_tokens,
-    coalesce(event.reasoning_tokens, 0) as reasoning_tokens,
-    event.list_cost_usd,
-    event.sell_cost_usd`
+    ${ENTRY_SIGN} as requests,
+    ${ENTRY_SIGN} * (event.status = 'error')::int as errors,
+    ${ENTRY_SIGN} * event.estimated::int as estimated_requests,
+    ${ENTRY_SIGN} * (event.rating_status <> 'rated')::int as unpriced_requests,
+    ${ENTRY_SIGN} * coalesce(event.input_tokens, 0) as input_tokens,
+    ${ENTRY_SIGN} * coalesce(event.cache_read_tokens, 0) as cache_read_tokens,
+    ${ENTRY_SIGN} * coalesce(event.cache_write_tokens, 0) as cache_write_tokens,
+    ${ENTRY_SIGN} * coalesce(event.output_tokens, 0) as output_tokens,
+    ${ENTRY_SIGN} * coalesce(event.reasoning_tokens, 0) as reasoning_tokens,
+    ${ENTRY_SIGN} * event.list_cost_usd as list_cost_usd,
+    ${ENTRY_SIGN} * event.sell_cost_usd as sell_cost_usd`
 
 /** What a late rating adds; `late` is its alias. The event itself was counted when it arrived. */
 export const LATE_SUMS = `

@@ -25,13 +25,11 @@ export type RatingStatus = 'rated' | 'unpriced' | 'partly_unpriced'
  */
 export type UnpricedReason = 'no_price' | 'no_rate' | 'service_tier'
 
-/** The money of one event. It is stored with the event and never computed again. */
+/** The list cost of one event. It is stored with the event and never computed again. */
 export interface Rating {
   readonly lines: readonly RatedLine[]
   /** At the provider's prices: the sum of the lines, exact. */
   readonly listCostUsd: Decimal
-  /** What the customer is charged. */
-  readonly sellCostUsd: Decimal
   /** Meters of the event without a price: not free, unknown. */
   readonly unpricedMeters: readonly string[]
   readonly unpricedReason: UnpricedReason | null
@@ -76,17 +74,11 @@ export function rate(organizationId: string, event: UsageEvent, book: PriceBook)
   return {
     lines,
     listCostUsd,
-    sellCostUsd: sellCost(listCostUsd),
     unpricedMeters,
     unpricedReason: unpricedMeters.length === 0 ? null : 'no_rate',
     priceVersionId: lines.length === 0 ? null : version.id,
     status: unpricedMeters.length === 0 ? 'rated' : lines.length === 0 ? 'unpriced' : 'partly_unpriced',
   }
-}
-
-/** The one place where a list cost becomes a sell cost. There are no markup rules: customers pay the list cost. */
-function sellCost(listCostUsd: Decimal): Decimal {
-  return listCostUsd
 }
 
 /** The names to look for in the price book: what answered decides the price, then what was asked for. */
@@ -105,7 +97,6 @@ function requestPrice(prices: RateCard, quantities: Readonly<Record<string, numb
 const FAILED: Rating = {
   lines: [],
   listCostUsd: ZERO,
-  sellCostUsd: ZERO,
   unpricedMeters: [],
   unpricedReason: null,
   priceVersionId: null,
@@ -116,7 +107,6 @@ function unpriced(quantities: Readonly<Record<string, number>>, reason: Unpriced
   return {
     lines: [],
     listCostUsd: ZERO,
-    sellCostUsd: ZERO,
     unpricedMeters: Object.keys(quantities),
     unpricedReason: reason,
     priceVersionId: null,
