@@ -8,6 +8,8 @@ export interface BedrockFormat {
   readEvent(type: string, payload: Uint8Array): void
   /** The answer that was not streamed and is no failure. */
   readBody(body: JsonObject, bytes: Uint8Array): void
+  /** What came of such an answer whose end did not: for the texts in it, and nothing else. */
+  readCut(text: string): void
 }
 
 /** The half of a reader that sees the answer pass. */
@@ -90,7 +92,10 @@ export function bedrockAnswer(format: BedrockFormat): BedrockAnswer {
       if (status >= 400) errorType = errorOf(body.json, headerOf('x-amzn-errortype')) ?? `http_${status}`
       else problem = body.problem
       isRead = body.json !== undefined || problem === 'body_too_large'
-      if (body.json !== undefined && status < 400) format.readBody(body.json, Buffer.from(body.text ?? ''))
+      if (status < 400) {
+        if (body.json !== undefined) format.readBody(body.json, Buffer.from(body.text ?? ''))
+        else if (body.text !== undefined) format.readCut(body.text)
+      }
       return NO_BYTES
     },
   }

@@ -100,6 +100,17 @@ describe('plain answers', () => {
     expect(reader.result()).toEqual({ isComplete: body !== '', isStreamed: false, errorType })
   })
 
+  it('one that was cut gives the text that came', () => {
+    const { result } = plain(
+      Buffer.from('{"output":{"message":{"role":"assistant","content":[{"text":"Half an ans'),
+    )
+    expect(result).toMatchObject({
+      outputText: 'Half an ans',
+      isComplete: false,
+      reason: 'unreadable_body',
+    })
+  })
+
   it('a total that fits neither way of adding up is a mismatch, and the parts are counted', () => {
     const usage = { inputTokens: 10, outputTokens: 5, cacheReadInputTokens: 3, totalTokens: 17 }
     const { result } = plain(Buffer.from(JSON.stringify({ usage })))

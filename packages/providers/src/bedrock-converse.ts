@@ -1,5 +1,6 @@
 import { bedrockAnswer } from './bedrock-answer.ts'
 import { bedrockModel, hidesModel } from './bedrock-model.ts'
+import { parseCutJson } from './cut-json.ts'
 import { findingsOf } from './findings.ts'
 import { latin1 } from './framing/sse.ts'
 import { OutputText } from './output-text.ts'
@@ -36,6 +37,7 @@ export function readBedrockConverse(request: ReaderRequest): UsageReader {
   let invokedModel: string | undefined
   let isComplete = false
   let answered: JsonObject | undefined
+  let cutText: string | undefined
   const output = new OutputText((data, into) => addEventTexts(parseJsonObject(data), into))
 
   const readMetadata = (metadata: JsonObject) => {
@@ -61,6 +63,9 @@ export function readBedrockConverse(request: ReaderRequest): UsageReader {
     readBody(converse) {
       answered = converse
       readMetadata(converse)
+    },
+    readCut(text) {
+      cutText = text
     },
   })
 
@@ -92,7 +97,8 @@ export function readBedrockConverse(request: ReaderRequest): UsageReader {
     outputText() {
       if (answer.isStreamed) return output.toString()
       const text = new BoundedText()
-      addContentTexts(objectAt(objectAt(answered, 'output'), 'message')?.['content'], text)
+      const read = answered ?? parseCutJson(cutText)
+      addContentTexts(objectAt(objectAt(read, 'output'), 'message')?.['content'], text)
       return text.toString()
     },
   }

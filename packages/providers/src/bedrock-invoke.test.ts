@@ -153,6 +153,19 @@ describe('plain answers', () => {
     expect(tier({ 'x-amzn-bedrock-performanceconfig-latency': 'standard' })).toBeUndefined()
   })
 
+  it.each([
+    [CLAUDE, '{"id":"msg_1","type":"message","content":[{"type":"text","text":"Half an ans'],
+    ['meta.x', '{"generation":"Half an ans'],
+  ])('one of %s that was cut gives the text that came', (model, body) => {
+    const { result } = invoke({ bytes: Buffer.from(body), model })
+    expect(result).toMatchObject({
+      outputText: 'Half an ans',
+      isComplete: false,
+      reason: 'unreadable_body',
+    })
+    expect(result.quantities).toBeUndefined()
+  })
+
   it.each([CLAUDE, 'meta.x'])('a failure of %s counts nothing', (model) => {
     const headers = { 'x-amzn-errortype': 'ModelNotReadyException' }
     const bytes = Buffer.from('{"message":"no","usage":{"input_tokens":1,"output_tokens":1}}')

@@ -1,6 +1,7 @@
 import { readAnthropicMessages } from './anthropic-messages.ts'
 import { bedrockAnswer } from './bedrock-answer.ts'
 import { hidesModel } from './bedrock-model.ts'
+import { parseCutJson } from './cut-json.ts'
 import { findingsOf } from './findings.ts'
 import { textOfBytes } from './plain-body.ts'
 import {
@@ -39,6 +40,7 @@ export function readBedrockInvoke(request: ReaderRequest): UsageReader {
   let usage: JsonObject | undefined
   let metrics: JsonObject | undefined
   let isComplete = false
+  let cutText: string | undefined
 
   const answer = bedrockAnswer({
     readEvent(type, payload) {
@@ -67,6 +69,10 @@ export function readBedrockInvoke(request: ReaderRequest): UsageReader {
       counted = countsOf(invoked)
       usage = usageOf(invoked)
       addTexts(invoked, output)
+    },
+    readCut(text) {
+      anthropic?.push(Buffer.from(text))
+      cutText = text
     },
   })
 
@@ -109,7 +115,13 @@ export function readBedrockInvoke(request: ReaderRequest): UsageReader {
         ...(errorType !== undefined && { errorType }),
       }
     },
-    outputText: () => anthropic?.outputText() ?? output.toString(),
+    outputText() {
+      if (anthropic !== undefined) return anthropic.outputText()
+      if (cutText === undefined) return output.toString()
+      const text = new BoundedText()
+      addTexts(parseCutJson(cutText), text)
+      return text.toString()
+    },
   }
 }
 

@@ -81,6 +81,17 @@ describe('answers', () => {
   )
 })
 
+it.each([
+  ['{"model":"llama3.2","message":{"role":"assistant","content":"Half an ans', 'Half an ans'],
+  ['{"response":"Half an', 'Half an'],
+])('a plain answer that was cut gives the text that came: %s', (body, outputText) => {
+  expect(read({ bytes: utf8(body), contentType: JSON_TYPE })).toMatchObject({
+    outputText,
+    isComplete: false,
+    reason: 'unreadable_body',
+  })
+})
+
 describe('the request', () => {
   it('names the model, is never rewritten, and gives its text for an estimate', () => {
     const reader = readerOf(

@@ -1,3 +1,4 @@
+import { parseCutJson } from './cut-json.ts'
 import { findingsOf } from './findings.ts'
 import { NdjsonParser } from './framing/ndjson.ts'
 import { latin1 } from './framing/sse.ts'
@@ -40,6 +41,7 @@ export function readOllama(request: ReaderRequest): UsageReader {
   let errorType: string | undefined
   let last: JsonObject | undefined
   let answered: JsonObject | undefined
+  let cutText: string | undefined
   let problem: BodyProblem | undefined
   let contentType: string | null = null
 
@@ -103,6 +105,7 @@ export function readOllama(request: ReaderRequest): UsageReader {
       } else {
         const body = plain.read(contentType)
         if (status < 400) problem = body.problem
+        if (problem === 'unreadable_body') cutText = body.text
         readPlain(body.json)
       }
       return NO_BYTES
@@ -122,7 +125,7 @@ export function readOllama(request: ReaderRequest): UsageReader {
     outputText() {
       if (isStreamed) return output.toString()
       const text = new BoundedText()
-      addTexts(answered, text)
+      addTexts(answered ?? parseCutJson(cutText), text)
       return text.toString()
     },
   }
