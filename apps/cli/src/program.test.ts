@@ -84,6 +84,10 @@ async function run(
 }
 
 describe('cost', () => {
+  test('says its version', async () => {
+    expect(await run(['--version'])).toEqual({ code: 0, out: '0.1.0\n', err: '' })
+  })
+
   test('prints the last 30 days by model, with a total, decimals under each other', async () => {
     expect(await run(['cost'])).toEqual({
       code: 0,

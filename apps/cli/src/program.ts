@@ -1,6 +1,8 @@
+import { readFileSync } from 'node:fs'
 import { TS_MIN_MS } from '@tokentally/core'
 import { COST_DIMENSIONS, LocalFileError, localFilePath } from '@tokentally/meter/local'
 import { Command, CommanderError, Option } from 'commander'
+import { z } from 'zod'
 import { COST_FORMATS, type CostFormat, printCosts } from './cost-command.ts'
 import { EXPORT_FORMATS, type ExportFormat, exportEvents } from './export-command.ts'
 import { openLocalSource } from './local-source.ts'
@@ -57,9 +59,16 @@ export async function runCommandLine(arguments_: readonly string[], terminal: Te
   }
 }
 
+/** As published; the manifest lies beside the sources and beside what is built of them. */
+function version(): string {
+  const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
+  return z.object({ version: z.string() }).parse(manifest).version
+}
+
 function program(terminal: Terminal): Command {
   const root = new Command('tokentally')
     .description('What LLM calls cost: of a metered app in local mode, or of a TokenTally service.')
+    .version(version(), '-V, --version', 'the version of this command')
     .exitOverride()
     .configureOutput({
       writeOut: (text) => terminal.stdout.write(text),
