@@ -665,7 +665,14 @@ it('is noticed only where it is not metered', async () => {
   await waitFor(() => events.length === 1, 'the event')
   expect(noticed).toEqual([])
   await send('http://api.mistral.ai/v1/fim/unheard-of')
+  await send('http://llm.corp.example:8000/v1/chat/completions?stream=1')
+  await send('http://shop.corp.example/v1/messages')
   unwatch()
-  expect(noticed).toEqual([expect.stringContaining('api.mistral.ai')])
-  expect(Object.fromEntries(unmeteredCalls())).toEqual({ 'api.mistral.ai': 1 })
+  expect(noticed).toEqual([
+    expect.stringContaining('api.mistral.ai was not metered: import'),
+    expect.stringMatching(
+      /llm\.corp\.example:8000 was not metered: .*https:\/\/llm\.corp\.example:8000\/v1=openai/,
+    ),
+  ])
+  expect(Object.fromEntries(unmeteredCalls())).toEqual({ 'api.mistral.ai': 1, 'llm.corp.example:8000': 1 })
 })
