@@ -5,11 +5,12 @@ import { parseArgs } from 'node:util'
 import { type Bench, type Comparison, tableOf } from './figures.ts'
 import { ingestBench } from './ingest/ingest.ts'
 import { memoryBench } from './memory/memory.ts'
-import { perCallBench } from './per-call/per-call.ts'
+import { perCallBench, waysBench } from './per-call/per-call.ts'
 import { reportBench } from './report/report.ts'
 
 const BENCHES: Readonly<Record<string, Bench>> = {
   call: perCallBench,
+  ways: waysBench,
   ingest: ingestBench,
   report: reportBench,
   memory: memoryBench,
@@ -22,12 +23,14 @@ all rounds and its 95 % confidence interval (with fewer than six rounds, the sma
 
   call     CPU added to an LLM call, and to a request without one, in an Express app with the official OpenAI
            client: beside the same app bare, and with @opentelemetry/instrumentation-openai
+  ways     CPU added to an LLM call by other ways than fetch: undici, node:http, meter(client), the Vercel AI SDK,
+           LangChain; beside what OpenTelemetry adds to a call by the OpenAI client
   ingest   events per second over HTTP with 1, 100 and 1,000 events a request: beside binary COPY with dedupe
            of the same rows into the same database
   report   the 30-day report by customer and model on 10 million events: beside the same query on the ledger
   memory   heap of a metered app after 100,000 streamed calls: beside its heap after 10,000
 
-  --only NAMES   comma-separated: call, ingest, report, memory (default: all)
+  --only NAMES   comma-separated: call, ways, ingest, report, memory (default: all)
   --quick        less of everything, to see whether it works
   --output FILE  where to write the figures as JSON (default: bench/results.json)
   --help

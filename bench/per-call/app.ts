@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module'
 import type OpenAI from 'openai'
 import { type AppCommand, commandSchema, type Variant, variantSchema } from './protocol.ts'
+import { openWay } from './ways.ts'
 
 /**
  * The measured application: an Express app with the official OpenAI client, bare, with TokenTally, or with
@@ -55,9 +56,14 @@ async function answer(command: AppCommand): Promise<void> {
 }
 
 async function calls(command: Extract<AppCommand, { do: 'calls' }>): Promise<void> {
+  const { way, tokens, isStreamed } = command
+  const make =
+    way === undefined
+      ? () => call(isStreamed, tokens)
+      : await openWay(way, { baseUrl: `${providerUrl}/v1`, tokens, isMetered: variant === 'tokentally' })
   let left = command.count
   const oneAfterAnother = async () => {
-    while (left-- > 0) await call(command.isStreamed, command.tokens)
+    while (left-- > 0) await make()
   }
   await Promise.all(Array.from({ length: command.concurrency }, oneAfterAnother))
 }

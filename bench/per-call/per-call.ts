@@ -6,7 +6,14 @@ import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { type BenchOptions, type Comparison, compare, compareAdded } from '../figures.ts'
 import { load, requestBytes } from '../load.ts'
-import { type AppCommand, doneSchema, readySchema, type Variant, variantSchema } from './protocol.ts'
+import {
+  type AppCommand,
+  doneSchema,
+  readySchema,
+  type Variant,
+  variantSchema,
+  waySchema,
+} from './protocol.ts'
 
 const TOKENS = 100
 
@@ -20,7 +27,21 @@ interface App {
  * its own; in each round every variant does the same work, in turns, so that what else the machine does hits
  * all of them. Delivery of what was recorded is part of the work.
  */
-export async function perCallBench({ isQuick, progress }: BenchOptions): Promise<readonly Comparison[]> {
+export function perCallBench(options: BenchOptions): Promise<readonly Comparison[]> {
+  return withApps((apps) => measureCalls(apps, options))
+}
+
+/**
+ * CPU time that metering adds to a plain LLM call by each further way in, beside what OpenTelemetry's
+ * instrumentation adds to a call by the official OpenAI client in the same rounds.
+ */
+export function waysBench(options: BenchOptions): Promise<readonly Comparison[]> {
+  return withApps((apps) => measureWays(apps, options))
+}
+
+async function withApps(
+  work: (apps: ReadonlyMap<Variant, App>) => Promise<readonly Comparison[]>,
+): Promise<readonly Comparison[]> {
   const directory = await mkdtemp(join(tmpdir(), 'tokentally-bench-'))
   const peers = start('./peers.ts', [])
   const { providerUrl, sinkUrl } = z
@@ -32,49 +53,90 @@ export async function perCallBench({ isQuick, progress }: BenchOptions): Promise
       const child = start('./app.ts', [variant, providerUrl, sinkUrl, join(directory, variant)])
       apps.set(variant, { process: child, ...readySchema.parse(await messageOf(child)) })
     }
-    // Many short rounds: what else the machine does then hits neighbours alike, and the median forgets the rest.
-    const rounds = isQuick ? 3 : 60
-    const calls = isQuick ? 100 : 300
-    const plain = await measure(apps, rounds, calls, progress, 'plain calls', (app) =>
-      tell(app, { do: 'calls', count: calls, concurrency: 8, isStreamed: false, tokens: TOKENS }),
-    )
-    const streams = calls / 3
-    const streamed = await measure(apps, rounds, streams, progress, 'streamed calls', (app) =>
-      tell(app, { do: 'calls', count: streams, concurrency: 20, isStreamed: true, tokens: TOKENS }),
-    )
-    const requests = Array.from({ length: isQuick ? 1_000 : 3_000 }, () =>
-      requestBytes('GET', '/hello', { 'x-customer-id': 'acme' }),
-    )
-    const without = await measure(apps, rounds, requests.length, progress, 'requests without a call', (app) =>
-      load(`http://127.0.0.1:${app.port}`, requests, 16),
-    )
-    return [
-      ...comparisons(plain, 'a plain LLM call'),
-      ...comparisons(streamed, `a streamed LLM call of ${TOKENS} chunks`),
-      compare(
-        {
-          name: 'CPU of a request without an LLM call',
-          unit: 'µs',
-          rivalName: 'the same app, bare',
-        },
-        without.map((round) => ({ ours: round.tokentally, rival: round.bare })),
-      ),
-      compareAdded(
-        {
-          name: 'Added to a request without an LLM call',
-          unit: 'µs',
-          rivalName: 'the whole bare request',
-          bar: '10 µs',
-          aim: '3 µs',
-        },
-        without.map((round) => ({ ours: round.tokentally - round.bare, rival: round.bare })),
-      ),
-    ]
+    return await work(apps)
   } finally {
     for (const app of apps.values()) app.process.kill()
     peers.kill()
     await rm(directory, { recursive: true, force: true })
   }
+}
+
+async function measureCalls(
+  apps: ReadonlyMap<Variant, App>,
+  { isQuick, progress }: BenchOptions,
+): Promise<readonly Comparison[]> {
+  // Many short rounds: what else the machine does then hits neighbours alike, and the median forgets the rest.
+  const rounds = isQuick ? 3 : 60
+  const calls = isQuick ? 100 : 300
+  const plain = await measure(apps, rounds, calls, progress, 'plain calls', (app) =>
+    tell(app, { do: 'calls', count: calls, concurrency: 8, isStreamed: false, tokens: TOKENS }),
+  )
+  const streams = calls / 3
+  const streamed = await measure(apps, rounds, streams, progress, 'streamed calls', (app) =>
+    tell(app, { do: 'calls', count: streams, concurrency: 20, isStreamed: true, tokens: TOKENS }),
+  )
+  const requests = Array.from({ length: isQuick ? 1_000 : 3_000 }, () =>
+    requestBytes('GET', '/hello', { 'x-customer-id': 'acme' }),
+  )
+  const without = await measure(apps, rounds, requests.length, progress, 'requests without a call', (app) =>
+    load(`http://127.0.0.1:${app.port}`, requests, 16),
+  )
+  return [
+    ...comparisons(plain, 'a plain LLM call'),
+    ...comparisons(streamed, `a streamed LLM call of ${TOKENS} chunks`),
+    compare(
+      {
+        name: 'CPU of a request without an LLM call',
+        unit: 'µs',
+        rivalName: 'the same app, bare',
+      },
+      without.map((round) => ({ ours: round.tokentally, rival: round.bare })),
+    ),
+    compareAdded(
+      {
+        name: 'Added to a request without an LLM call',
+        unit: 'µs',
+        rivalName: 'the whole bare request',
+        bar: '10 µs',
+        aim: '3 µs',
+      },
+      without.map((round) => ({ ours: round.tokentally - round.bare, rival: round.bare })),
+    ),
+  ]
+}
+
+async function measureWays(
+  apps: ReadonlyMap<Variant, App>,
+  { isQuick, progress }: BenchOptions,
+): Promise<readonly Comparison[]> {
+  const rounds = isQuick ? 3 : 30
+  const count = isQuick ? 50 : 100
+  const work = { do: 'calls' as const, count, concurrency: 8, isStreamed: false, tokens: TOKENS }
+  const comparisons: Comparison[] = []
+  for (const way of waySchema.options) {
+    const measured = await measure(apps, rounds, count, progress, `calls by ${way}`, (app, variant) =>
+      tell(app, variant === 'opentelemetry' ? work : { ...work, way }),
+    )
+    const reference = await measure(apps, rounds, count, progress, 'calls by the OpenAI client', (app) =>
+      tell(app, work),
+    )
+    comparisons.push(
+      compareAdded(
+        {
+          name: `Added to a plain LLM call by ${way}`,
+          unit: 'µs',
+          rivalName: 'OpenTelemetry, by the OpenAI client',
+          bar: 'less than it',
+          aim: '50 µs',
+        },
+        measured.map((round, index) => ({
+          ours: round.tokentally - round.bare,
+          rival: (reference[index]?.opentelemetry ?? 0) - (reference[index]?.bare ?? 0),
+        })),
+      ),
+    )
+  }
+  return comparisons
 }
 
 type Round = Readonly<Record<Variant, number>>
@@ -86,7 +148,7 @@ async function measure(
   pieces: number,
   progress: (text: string) => void,
   what: string,
-  work: (app: App) => Promise<unknown>,
+  work: (app: App, variant: Variant) => Promise<unknown>,
 ): Promise<readonly Round[]> {
   const measured: Round[] = []
   // The first rounds warm up and are not counted.
@@ -96,7 +158,7 @@ async function measure(
     const order = round % 2 === 0 ? inTurn : inTurn.toReversed()
     for (const [variant, app] of order) {
       await tell(app, { do: 'start' })
-      await work(app)
+      await work(app, variant)
       const { cpuMicroseconds } = doneSchema.parse(await tell(app, { do: 'stop' }))
       result[variant] = cpuMicroseconds / pieces
     }

@@ -5,6 +5,10 @@ import { z } from 'zod'
 export const variantSchema = z.enum(['bare', 'tokentally', 'opentelemetry'])
 export type Variant = z.infer<typeof variantSchema>
 
+/** Ways of calling an LLM, beside the official OpenAI client over the global `fetch`. */
+export const waySchema = z.enum(['undici', 'node:http', 'meter(client)', 'Vercel AI SDK', 'LangChain'])
+export type Way = z.infer<typeof waySchema>
+
 export const commandSchema = z.discriminatedUnion('do', [
   z.object({ do: z.literal('start') }),
   z.object({
@@ -15,6 +19,8 @@ export const commandSchema = z.discriminatedUnion('do', [
     isStreamed: z.boolean(),
     /** Tokens of an answer; a stream sends a chunk for each. */
     tokens: z.int(),
+    /** Undefined: by the official OpenAI client. */
+    way: waySchema.optional(),
   }),
   z.object({ do: z.literal('stop') }),
 ])
