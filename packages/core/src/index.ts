@@ -22,6 +22,46 @@ export {
   type MeasuredGpuTime,
   measureGpuTime,
 } from './gpu/measured-time.ts'
+export { buildMarkupBook, type PreparedMarkupBook, type RuleSubject } from './markup/markup-book.ts'
+export {
+  allRuleSpans,
+  type FixedPrice,
+  type MarkupBasis,
+  type MarkupRule,
+  type MarkupRuleVersion,
+  type MarkupTerms,
+  type RuleMatch,
+  type RuleSpan,
+  ruleSpans,
+} from './markup/markup-rule.ts'
+export {
+  type MarkupRuleJson,
+  markupRuleBody,
+  markupRuleJson,
+  newMarkupRuleJson,
+  type RuleDraft,
+  readRule,
+  ruleDraft,
+  ruleId,
+  ruleToJson,
+} from './markup/markup-rule-json.ts'
+export {
+  planRules,
+  RULES_MAX,
+  type RuleChange,
+  type RulePlan,
+  type RuleProblem,
+  tiesAmong,
+} from './markup/rule-changes.ts'
+export {
+  checkRuleFile,
+  type Position,
+  type RuleFile,
+  type RuleFileEntry,
+  type RuleFileIssue,
+} from './markup/rule-file.ts'
+export { parseRules } from './markup/rule-language.ts'
+export { listFactor, unitPrices } from './markup/sell-price.ts'
 export { type Decimal, decimal, decimalFromLiteral, decimalText, perMillion, ZERO } from './money/decimal.ts'
 export { defaultStart, mayBeginAt } from './pricing/backdating.ts'
 export { comparableModel, type ModelMatch, modelMatchSchema } from './pricing/model-match.ts'

@@ -36,6 +36,11 @@ export interface Rating {
   /** The version that the lines are priced by; null without lines. */
   readonly priceVersionId: string | null
   readonly status: RatingStatus
+  /**
+   * What of the event was rated and sold before: this rating is of the rest, which had no price on arrival.
+   * Absent: this is all of it.
+   */
+  readonly earlier?: { readonly lines: readonly RatedLine[]; readonly listCostUsd: Decimal }
 }
 
 /** Names the meter of a price that is due once for every call. */
