@@ -17,6 +17,7 @@ import {
   bundledCatalogueSource,
   createRatingBookCache,
   importCatalogue,
+  registerMarkupRoutes,
   registerPricingRoutes,
 } from './pricing/index.ts'
 import { BullmqJobs } from './queue/bullmq-jobs.ts'
@@ -159,6 +160,7 @@ async function build(
   if (config.roles.includes('api')) {
     registerAccessRoutes(app, { pool, cache })
     registerPricingRoutes(app, { pool, ratingBooks, now, priceAdded: () => announcePriceChange(jobs) })
+    registerMarkupRoutes(app, { pool, ratingBooks, now })
     registerReportRoutes(app, { pool, now })
     registerGpuRoutes(app, { pool, now })
     registerTokenizerRoutes(app, { pool, now })

@@ -1,4 +1,13 @@
-import { decimal, decimalText, type RatingBook, rate, type Sale, sell, ZERO } from '@tokentally/core'
+import {
+  decimal,
+  decimalText,
+  type Rating,
+  type RatingBook,
+  rate,
+  type Sale,
+  sell,
+  ZERO,
+} from '@tokentally/core'
 import type { Pool } from 'pg'
 import type { StoredLine } from './ledger-row.ts'
 import { type StoredEventRow, storedEvent } from './stored-event.ts'
@@ -94,9 +103,23 @@ function lateRating(row: StoredEventRow, book: RatingBook): LateRating | undefin
       cost_usd: line.costUsd,
     })),
     listCostUsd: decimalText(listCostUsd),
-    sale: sell(row.organization_id, event, { ...rating, lines, listCostUsd }, book),
+    sale: sell(
+      row.organization_id,
+      event,
+      { ...rating, lines, listCostUsd, earlier: ratedOnArrival(row) },
+      book,
+    ),
     priceVersionId: rating.priceVersionId,
   }
+}
+
+function ratedOnArrival(row: StoredEventRow): NonNullable<Rating['earlier']> {
+  const lines = row.lines.flatMap(({ meter, quantity, unit_price_usd: unitPriceUsd, cost_usd: costUsd }) =>
+    unitPriceUsd === null || costUsd === null
+      ? []
+      : [{ meter, quantity: Number(quantity), unitPriceUsd, costUsd }],
+  )
+  return { lines, listCostUsd: decimal(row.list_cost_usd) }
 }
 
 async function append(pool: Pool, ratings: readonly LateRating[], ratedAt: Date): Promise<number> {

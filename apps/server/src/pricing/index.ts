@@ -4,6 +4,8 @@ export {
   type CatalogueModel,
   catalogueModels,
 } from '@tokentally/prices'
+export { refusal } from './change-markup-rules.ts'
+export { type MarkupRoutesDeps, registerMarkupRoutes } from './markup-routes.ts'
 export { createRatingBookCache, type RatingBookCache } from './rating-book-cache.ts'
 export { type PricingRoutesDeps, registerPricingRoutes } from './routes.ts'
 export { importCatalogue, loadPriceBook, loadRatingBook, PRICE_BOOK_LOCK } from './store.ts'

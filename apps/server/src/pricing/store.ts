@@ -1,8 +1,8 @@
 import {
+  buildMarkupBook,
   buildPriceBook,
   modelMatchSchema,
   NO_CURRENCIES,
-  NO_MARKUPS,
   type PriceBook,
   type PriceVersion,
   type RatingBook,
@@ -12,6 +12,8 @@ import {
 import { type CatalogueModel, cataloguePriceId } from '@tokentally/prices'
 import type { Pool, PoolClient } from 'pg'
 import { z } from 'zod'
+import { inOneSnapshot } from '../database/snapshot.ts'
+import { loadMarkupRules } from './markup-store.ts'
 
 /**
  * Key of the advisory lock that every change of the price book takes exclusively and every append to the ledger
@@ -48,8 +50,11 @@ export async function loadPriceBook(database: Pool | PoolClient): Promise<PriceB
 
 /** Reads everything that events are rated by, as it is committed or as the given transaction sees it. */
 export async function loadRatingBook(database: Pool | PoolClient): Promise<RatingBook> {
-  const prices = await loadPriceBook(database)
-  return { revision: prices.revision, prices, markups: NO_MARKUPS, currencies: NO_CURRENCIES }
+  return inOneSnapshot(database, async (client) => {
+    const prices = await loadPriceBook(client)
+    const markups = buildMarkupBook(await loadMarkupRules(client))
+    return { revision: prices.revision, prices, markups, currencies: NO_CURRENCIES }
+  })
 }
 
 /** The revision that is committed, or that the given transaction sees. */
