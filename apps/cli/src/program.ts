@@ -7,6 +7,8 @@ import { COST_FORMATS, type CostFormat, printCosts } from './cost-command.ts'
 import { EXPORT_FORMATS, type ExportFormat, exportEvents } from './export-command.ts'
 import { openLocalSource } from './local-source.ts'
 import { LENGTHS, monthBefore, type RangeFlags, readRange } from './range.ts'
+import { RULE_FORMATS, type RuleFormat } from './rule-file.ts'
+import { applyRules, checkRules, WrongRules } from './rules-command.ts'
 import { openServiceSource, ServiceError } from './service-source.ts'
 import { type Terminal, WrongUsage } from './terminal.ts'
 import type { CostQuery, UsageSource } from './usage-source.ts'
@@ -33,6 +35,17 @@ interface CostFlags extends SourceFlags {
   readonly format: CostFormat
 }
 
+interface RulesFlags {
+  readonly format?: RuleFormat
+}
+
+interface ApplyFlags extends RulesFlags {
+  readonly dryRun?: boolean
+  readonly prune?: boolean
+  readonly url?: string
+  readonly apiKey?: string
+}
+
 interface ExportFlags extends SourceFlags {
   readonly format: ExportFormat
   readonly output?: string
@@ -51,7 +64,12 @@ export async function runCommandLine(arguments_: readonly string[], terminal: Te
     if (error instanceof CommanderError) return error.exitCode === 0 ? DONE : MISUSED
     terminal.stderr.write(`tokentally: ${error instanceof Error ? error.message : String(error)}\n`)
     if (error instanceof WrongUsage) return MISUSED
-    if (error instanceof LocalFileError || error instanceof ServiceError || isSystemError(error))
+    if (
+      error instanceof LocalFileError ||
+      error instanceof ServiceError ||
+      error instanceof WrongRules ||
+      isSystemError(error)
+    )
       return FAILED
     // A fault of ours: where it happened helps whoever mends it.
     if (error instanceof Error && error.stack !== undefined) terminal.stderr.write(`${error.stack}\n`)
@@ -115,7 +133,58 @@ function program(terminal: Terminal): Command {
       .option('--url <url>', 'a service (TOKENTALLY_URL)')
       .option('--api-key <key>', 'of the service, scope read (TOKENTALLY_API_KEY)')
   }
+  addRulesCommands(root, terminal)
   return root
+}
+
+function addRulesCommands(root: Command, terminal: Terminal): void {
+  const rules = root
+    .command('rules')
+    .description('markup rules as a file: what customers pay beside the list price')
+  const format = () =>
+    new Option('--format <format>', 'what FILE is in; by its name unless given').choices(RULE_FORMATS)
+  rules
+    .command('check')
+    .description('reads a rule file and names every problem with its line, without asking anybody')
+    .argument('<file>')
+    .addOption(format())
+    .action((path: string, flags: RulesFlags) => checkRules({ path, format: flags.format }, terminal))
+  rules
+    .command('apply')
+    .description(
+      "makes a service's rules those of the file: shows what changes, then changes all of it or nothing",
+    )
+    .argument('<file>')
+    .addOption(format())
+    .option('--dry-run', 'only show what would change')
+    .option('--prune', 'end the rules that the file does not have')
+    .option('--url <url>', 'the service (TOKENTALLY_URL)')
+    .option('--api-key <key>', 'of the service, scope write (TOKENTALLY_API_KEY)')
+    .action((path: string, flags: ApplyFlags) => {
+      const service = serviceOf(flags, terminal, 'write')
+      if (service === undefined)
+        throw new WrongUsage('rules are applied to a service: give --url (or TOKENTALLY_URL)')
+      const { format: given, dryRun = false, prune = false } = flags
+      return applyRules({ path, format: given, isDryRun: dryRun, prune, ...service }, terminal)
+    })
+}
+
+/** The service to ask, by flags or environment; undefined when none is named. */
+function serviceOf(
+  flags: { readonly url?: string; readonly apiKey?: string },
+  { environment }: Terminal,
+  scope: 'read' | 'write',
+): { readonly url: string; readonly apiKey: string } | undefined {
+  const url = flags.url ?? environment['TOKENTALLY_URL']
+  if (!url) return undefined
+  if (!URL.canParse(url)) {
+    throw new WrongUsage(`the URL "${url}" is none; write it as http://127.0.0.1:4000`)
+  }
+  const apiKey = flags.apiKey ?? environment['TOKENTALLY_API_KEY']
+  if (!apiKey) {
+    throw new WrongUsage(`a service needs --api-key (or TOKENTALLY_API_KEY) with the scope ${scope}`)
+  }
+  return { url, apiKey }
 }
 
 async function withSource(
@@ -132,18 +201,12 @@ async function withSource(
 }
 
 /** A flag wins over the environment: `--file` reads a file although `TOKENTALLY_URL` is set. */
-function openSource({ file, url, apiKey }: SourceFlags, { environment, fetch }: Terminal): UsageSource {
+function openSource(flags: SourceFlags, terminal: Terminal): UsageSource {
+  const { file, url } = flags
   if (file !== undefined && url !== undefined) throw new WrongUsage('--file and --url exclude each other')
-  const service = file === undefined ? (url ?? environment['TOKENTALLY_URL']) : undefined
-  if (service) {
-    if (!URL.canParse(service)) {
-      throw new WrongUsage(`the URL "${service}" is none; write it as http://127.0.0.1:4000`)
-    }
-    const key = apiKey ?? environment['TOKENTALLY_API_KEY']
-    if (!key) throw new WrongUsage('a service needs --api-key (or TOKENTALLY_API_KEY) with the scope read')
-    return openServiceSource({ url: service, apiKey: key, fetch })
-  }
-  return openLocalSource(file ?? localFilePath(environment['TOKENTALLY_SPOOL'] || DEFAULT_SPOOL))
+  const service = file === undefined ? serviceOf(flags, terminal, 'read') : undefined
+  if (service !== undefined) return openServiceSource({ ...service, fetch: terminal.fetch })
+  return openLocalSource(file ?? localFilePath(terminal.environment['TOKENTALLY_SPOOL'] || DEFAULT_SPOOL))
 }
 
 /** The disk is full, the directory is missing. */
