@@ -6,6 +6,8 @@ import { type Bench, type Comparison, tableOf } from './figures.ts'
 import { ingestBench } from './ingest/ingest.ts'
 import { memoryBench } from './memory/memory.ts'
 import { perCallBench, waysBench } from './per-call/per-call.ts'
+import { previewBench } from './preview/preview.ts'
+import { ratingBench } from './rating/rating.ts'
 import { reportBench } from './report/report.ts'
 
 const BENCHES: Readonly<Record<string, Bench>> = {
@@ -13,6 +15,8 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   ways: waysBench,
   ingest: ingestBench,
   report: reportBench,
+  rating: ratingBench,
+  preview: previewBench,
   memory: memoryBench,
 }
 
@@ -28,9 +32,12 @@ all rounds and its 95 % confidence interval (with fewer than six rounds, the sma
   ingest   events per second over HTTP with 1, 100 and 1,000 events a request: beside binary COPY with dedupe
            of the same rows into the same database
   report   the 30-day report by customer and model on 10 million events: beside the same query on the ledger
+  rating   events rated and sold per second on one core with 200 markup rules: beside the same without rules
+  preview  what a month of 1 million events would have cost under other markup rules: beside the sums of the
+           same events from the ledger
   memory   heap of a metered app after 100,000 streamed calls: beside its heap after 10,000
 
-  --only NAMES   comma-separated: call, ways, ingest, report, memory (default: all)
+  --only NAMES   comma-separated: call, ways, ingest, report, rating, preview, memory (default: all)
   --quick        less of everything, to see whether it works
   --output FILE  where to write the figures as JSON (default: bench/results.json)
   --help

@@ -25,6 +25,7 @@ import { createPostgresStore, createRedisStore } from './queue/job-store.ts'
 import { registerReportRoutes } from './reports/index.ts'
 import { createRollupAnnouncer, defineRollupJobs, rollupLag } from './rollups/index.ts'
 import { embeddedSecretKey } from './secret-key.ts'
+import { registerSimulationRoutes } from './simulation/index.ts'
 import type { Logger } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 import { defineDriftJob, refreshDriftMetric, registerTokenizerRoutes } from './tokenizers/index.ts'
@@ -162,6 +163,7 @@ async function build(
     registerPricingRoutes(app, { pool, ratingBooks, now, priceAdded: () => announcePriceChange(jobs) })
     registerMarkupRoutes(app, { pool, ratingBooks, now })
     registerReportRoutes(app, { pool, now })
+    registerSimulationRoutes(app, { pool, now, logger })
     registerGpuRoutes(app, { pool, now })
     registerTokenizerRoutes(app, { pool, now })
     registerIngestRoutes(app, {

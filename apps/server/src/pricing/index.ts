@@ -6,6 +6,7 @@ export {
 } from '@tokentally/prices'
 export { refusal } from './change-markup-rules.ts'
 export { type MarkupRoutesDeps, registerMarkupRoutes } from './markup-routes.ts'
+export { listMarkupRules } from './markup-store.ts'
 export { createRatingBookCache, type RatingBookCache } from './rating-book-cache.ts'
 export { type PricingRoutesDeps, registerPricingRoutes } from './routes.ts'
 export { importCatalogue, loadPriceBook, loadRatingBook, PRICE_BOOK_LOCK } from './store.ts'

@@ -1,0 +1,1 @@
+export { registerSimulationRoutes, type SimulationRoutesDeps } from './routes.ts'

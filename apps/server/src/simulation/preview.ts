@@ -1,0 +1,210 @@
+import {
+  buildMarkupBook,
+  type Decimal,
+  decimal,
+  decimalText,
+  listFactor,
+  type MarkupRule,
+  ZERO,
+} from '@tokentally/core'
+import type { Pool } from 'pg'
+import { inOneSnapshot } from '../database/snapshot.ts'
+import { type ChosenRule, type Slice, sellEach, sumUsage, type UsageGroup } from './preview-store.ts'
+
+/**
+ * What a period would have cost under other markup rules. Nothing is written.
+ *
+ * The range is cut into slices of time. Each is summed up in SQL by what rules can tell apart; a rule that
+ * multiplies the list cost is applied to the sums, exactly, and only rules with a minimum or with prices of
+ * their own make the database look at each event again. Two slices are read at a time.
+ */
+
+const SLICES_MAX = 60
+const SLICE_MIN_MS = 6 * 3_600_000
+const PARALLEL = 2
+
+export interface PreviewRequest {
+  readonly organizationId: string
+  readonly startMs: number
+  readonly endMs: number
+  /** As if each were in force through the whole range; none of them tie. */
+  readonly rules: readonly MarkupRule[]
+  /** Columns of `dimension_set`. */
+  readonly groupBy: readonly string[]
+}
+
+/** Sums of a group, exact. */
+export interface PreviewSums {
+  readonly events: number
+  readonly listCostUsd: Decimal
+  readonly sellBeforeUsd: Decimal
+  readonly sellAfterUsd: Decimal
+}
+
+export interface PreviewResult {
+  /** By the values of `groupBy`, the most expensive first. */
+  readonly groups: readonly { readonly keys: readonly (string | null)[]; readonly sums: PreviewSums }[]
+  readonly totals: PreviewSums
+  /** What each rule would have sold, in the order given; also those that match nothing. */
+  readonly rules: readonly { readonly id: string; readonly sums: PreviewSums }[]
+}
+
+export type PreviewStep =
+  | { readonly kind: 'progress'; readonly fraction: number; readonly events: number }
+  | { readonly kind: 'result'; readonly result: PreviewResult }
+
+/** Computes a preview; tells how far it is after each slice, and the result at last. */
+export async function* preview(pool: Pool, request: PreviewRequest): AsyncGenerator<PreviewStep> {
+  const chooser = ruleChooser(request.rules)
+  const byGroup = new Map<string, { keys: readonly (string | null)[]; sums: PreviewSums }>()
+  const byRule = new Map<string, PreviewSums>()
+  let totals = NOTHING
+  const slices = slicesOf(request)
+  for (let done = 0; done < slices.length; done += PARALLEL) {
+    const read = await Promise.all(
+      slices.slice(done, done + PARALLEL).map((slice) => sellSlice(pool, slice, chooser)),
+    )
+    for (const { group, rule, sums } of read.flat()) {
+      const keys = request.groupBy.map((column) => group.dimensions[column] ?? null)
+      const key = JSON.stringify(keys)
+      byGroup.set(key, { keys, sums: plus(byGroup.get(key)?.sums ?? NOTHING, sums) })
+      if (rule !== undefined) byRule.set(rule.id, plus(byRule.get(rule.id) ?? NOTHING, sums))
+      totals = plus(totals, sums)
+    }
+    const fraction = Math.min(1, (done + PARALLEL) / slices.length)
+    yield { kind: 'progress', fraction, events: totals.events }
+  }
+  const groups = [...byGroup.values()].sort(
+    (a, b) =>
+      b.sums.sellAfterUsd.cmp(a.sums.sellAfterUsd) ||
+      (JSON.stringify(a.keys) < JSON.stringify(b.keys) ? -1 : 1),
+  )
+  const rules = request.rules.map(({ id }) => ({ id, sums: byRule.get(id) ?? NOTHING }))
+  yield { kind: 'result', result: { groups, totals, rules } }
+}
+
+interface RuleChooser {
+  readonly tagNames: readonly string[]
+  choose(group: UsageGroup): MarkupRule | undefined
+}
+
+function ruleChooser(rules: readonly MarkupRule[]): RuleChooser {
+  const tagNames = [...new Set(rules.flatMap(({ match }) => Object.keys(match.tags ?? {})))].sort()
+  const book = buildMarkupBook(
+    rules.map((rule) => ({
+      ...rule,
+      versionId: rule.id,
+      organizationId: '',
+      version: 1,
+      enteredMs: 0,
+      fromMs: 0,
+      untilMs: null,
+      isRemoval: false,
+    })),
+  )
+  return {
+    tagNames,
+    choose({ dimensions, responseModel, tags }) {
+      // A failed call costs nothing, by no rule.
+      if (dimensions['status'] === 'error') return undefined
+      const values: unknown = JSON.parse(tags)
+      const named = tagNames.flatMap((name, index) => {
+        const value: unknown = Array.isArray(values) ? values[index] : undefined
+        return typeof value === 'string' ? [[name, value] as const] : []
+      })
+      const { provider, model, customer_id: customer, feature } = dimensions
+      return book.find(
+        '',
+        {
+          provider: provider ?? '',
+          ...(isText(model) && { model }),
+          ...(responseModel !== null && { responseModel }),
+          ...(isText(customer) && { customer }),
+          ...(isText(feature) && { feature }),
+          tags: Object.fromEntries(named),
+        },
+        0,
+      )
+    },
+  }
+}
+
+interface SoldGroup {
+  readonly group: UsageGroup
+  readonly rule: MarkupRule | undefined
+  readonly sums: PreviewSums
+}
+
+function sellSlice(pool: Pool, slice: Slice, chooser: RuleChooser): Promise<readonly SoldGroup[]> {
+  return inOneSnapshot(pool, async (client) => {
+    const groups = await sumUsage(client, slice, chooser.tagNames)
+    const sold: SoldGroup[] = []
+    const oneByOne: ChosenRule[] = []
+    for (const group of groups) {
+      const rule = chooser.choose(group)
+      const list = decimal(group.listCostUsd)
+      const factor = rule === undefined ? ONE : multiple(rule)
+      if (rule !== undefined && factor === undefined) oneByOne.push({ group, rule })
+      else sold.push({ group, rule, sums: sumsOf(group, list.times(factor ?? ONE)) })
+    }
+    if (oneByOne.length === 0) return sold
+    const costs = await sellEach(client, slice, chooser.tagNames, oneByOne)
+    oneByOne.forEach(({ group, rule }, index) => {
+      sold.push({ group, rule, sums: sumsOf(group, decimal(costs[index] ?? '0')) })
+    })
+    return sold
+  })
+}
+
+const ONE = decimal('1')
+
+/** What sums of list cost can be multiplied by; undefined when each event must be looked at. */
+function multiple({ terms }: MarkupRule): Decimal | undefined {
+  return terms.minimum === null ? listFactor(terms) : undefined
+}
+
+function slicesOf({ organizationId, startMs, endMs }: PreviewRequest): readonly Slice[] {
+  const stepMs = Math.max(SLICE_MIN_MS, Math.ceil((endMs - startMs) / SLICES_MAX))
+  const slices: Slice[] = []
+  for (let from = startMs; from < endMs; from += stepMs) {
+    slices.push({ organizationId, startMs: from, endMs: Math.min(endMs, from + stepMs) })
+  }
+  return slices
+}
+
+const NOTHING: PreviewSums = { events: 0, listCostUsd: ZERO, sellBeforeUsd: ZERO, sellAfterUsd: ZERO }
+
+function sumsOf(group: UsageGroup, sellAfterUsd: Decimal): PreviewSums {
+  return {
+    events: group.events,
+    listCostUsd: decimal(group.listCostUsd),
+    sellBeforeUsd: decimal(group.sellCostUsd),
+    sellAfterUsd,
+  }
+}
+
+function plus(a: PreviewSums, b: PreviewSums): PreviewSums {
+  return {
+    events: a.events + b.events,
+    listCostUsd: a.listCostUsd.plus(b.listCostUsd),
+    sellBeforeUsd: a.sellBeforeUsd.plus(b.sellBeforeUsd),
+    sellAfterUsd: a.sellAfterUsd.plus(b.sellAfterUsd),
+  }
+}
+
+function isText(value: string | null | undefined): value is string {
+  return typeof value === 'string'
+}
+
+/** Amounts of a preview in JSON. */
+export function previewSumsJson({ events, listCostUsd, sellBeforeUsd, sellAfterUsd }: PreviewSums) {
+  return {
+    events,
+    list_cost: decimalText(listCostUsd),
+    sell_cost_before: decimalText(sellBeforeUsd),
+    sell_cost_after: decimalText(sellAfterUsd),
+    difference: decimalText(sellAfterUsd.minus(sellBeforeUsd)),
+    margin_before: decimalText(sellBeforeUsd.minus(listCostUsd)),
+    margin_after: decimalText(sellAfterUsd.minus(listCostUsd)),
+  }
+}
