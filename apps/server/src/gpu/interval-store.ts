@@ -6,6 +6,7 @@ import {
   type UsageEventJson,
 } from '@tokentally/core'
 import type { Pool } from 'pg'
+import { STANDING } from '../ledger/index.ts'
 import { ATTRIBUTED_COLUMNS, attributionKey, GPU_OPERATIONS } from './interval-events.ts'
 import { INTERVAL_MS, type Series } from './series.ts'
 
@@ -103,8 +104,9 @@ export async function callsOf(
   const { rows } = await pool.query<CallRow>(
     `select ts, latency_ms, time_to_first_token_ms, input_tokens, cache_read_tokens, output_tokens,
        ${ATTRIBUTED_COLUMNS.join(', ')}
-     from usage_event
+     from usage_event as event
      where organization_id = $1 and ts >= $2 and ts < $3 and provider = $4
+       and ${STANDING}
        and model = $5 and status <> 'error' and operation <> all ($6::text[])
        and ts + coalesce(latency_ms, 0) * interval '1 millisecond' >= $7`,
     [

@@ -84,17 +84,48 @@ export async function appendBatch(
   batch: AppendBatch,
   receivedAt: Date,
 ): Promise<readonly EntryOutcome[]> {
-  if (!preparedConnections.has(client)) {
-    // Late events may fall into compressed chunks. Without TimescaleDB this is a setting that nobody reads.
-    await client.query('set timescaledb.max_tuples_decompressed_per_dml_transaction = 0')
-    preparedConnections.add(client)
-  }
+  await prepareConnection(client)
   const { batchId, revision } = await begin(client)
   if (revision !== batch.ratingBookRevision) {
     await client.query('rollback')
     throw new RatingBookChanged(revision)
   }
+  const outcomes = await write(client, batch, batchId, receivedAt)
+  await client.query('commit')
+  return outcomes
+}
 
+/**
+ * Appends a batch within the caller's transaction, whatever the rating book's revision is by now: for entries
+ * that mend others. The months of the entries must have their partitions (`ensure_usage_partition`).
+ *
+ * @returns the outcome of each entry, in order
+ */
+export async function appendWithin(
+  client: PoolClient,
+  batch: Omit<AppendBatch, 'ratingBookRevision'>,
+  receivedAt: Date,
+): Promise<readonly EntryOutcome[]> {
+  await prepareConnection(client)
+  const { rows } = await client.query<{ batch_id: string }>(
+    "select nextval('ledger_batch_id')::text as batch_id",
+  )
+  return write(client, batch, rows[0]?.batch_id ?? '', receivedAt)
+}
+
+/** Late events may fall into compressed chunks. Without TimescaleDB this is a setting that nobody reads. */
+async function prepareConnection(client: PoolClient): Promise<void> {
+  if (preparedConnections.has(client)) return
+  await client.query('set timescaledb.max_tuples_decompressed_per_dml_transaction = 0')
+  preparedConnections.add(client)
+}
+
+async function write(
+  client: PoolClient,
+  batch: Omit<AppendBatch, 'ratingBookRevision'>,
+  batchId: string,
+  receivedAt: Date,
+): Promise<readonly EntryOutcome[]> {
   await storeDimensionSets(client, batch.newDimensionSets)
   const outcomes = await claim(client, batch.entries, batchId)
   const claimed = batch.entries.filter((_, index) => outcomes[index]?.outcome === 'accepted')
@@ -102,7 +133,6 @@ export async function appendBatch(
     await copyEntries(client, claimed, batchId, receivedAt)
     await noteBatch(client, claimed, batchId)
   }
-  await client.query('commit')
   return outcomes
 }
 

@@ -8,9 +8,11 @@ import {
   sell,
   ZERO,
 } from '@tokentally/core'
-import type { Pool } from 'pg'
+import type { Pool, PoolClient } from 'pg'
 import type { StoredLine } from './ledger-row.ts'
+import { lockAgainstCorrections, STANDING } from './standing.ts'
 import { type StoredEventRow, storedEvent } from './stored-event.ts'
+import { storedConversion } from './stored-rating.ts'
 
 const PAGE_EVENTS = 1_000
 
@@ -24,10 +26,12 @@ const UNRATED = `
       select from late_rating as late
       where late.organization_id = event.organization_id and late.event_id = event.event_id
     )
+    and ${STANDING}
   order by event.organization_id, event.ts, event.event_id
   limit $4`
 
-// "on conflict do nothing": the first late rating stands, as the first of everything does.
+// "on conflict do nothing": the first late rating stands, as the first of everything does. What was taken back
+// since it was read is left alone: the reversal does not know of amounts that come later.
 const APPEND_LATE = `
   with batch as (
     select nextval('ledger_batch_id') as batch_id
@@ -47,6 +51,10 @@ const APPEND_LATE = `
         markup_rule_id, sell_currency, fx_rate, fx_date
       ),
       batch
+    where not exists (
+      select from correction_target as target
+      where target.organization_id = late.organization_id and target.event_id = late.event_id
+    )
     on conflict (organization_id, event_id) do nothing
     returning organization_id, batch_id, ts
   )
@@ -103,12 +111,16 @@ function lateRating(row: StoredEventRow, book: RatingBook): LateRating | undefin
       cost_usd: line.costUsd,
     })),
     listCostUsd: decimalText(listCostUsd),
-    sale: sell(
-      row.organization_id,
-      event,
-      { ...rating, lines, listCostUsd, earlier: ratedOnArrival(row) },
-      book,
-    ),
+    // What the customer pays in was settled when the event arrived, for the meters that had a price then.
+    sale: {
+      ...sell(
+        row.organization_id,
+        event,
+        { ...rating, lines, listCostUsd, earlier: ratedOnArrival(row) },
+        book,
+      ),
+      conversion: storedConversion(row),
+    },
     priceVersionId: rating.priceVersionId,
   }
 }
@@ -124,7 +136,26 @@ function ratedOnArrival(row: StoredEventRow): NonNullable<Rating['earlier']> {
 
 async function append(pool: Pool, ratings: readonly LateRating[], ratedAt: Date): Promise<number> {
   if (ratings.length === 0) return 0
-  const result = await pool.query<{ event_count: number }>(APPEND_LATE, [
+  const client = await pool.connect()
+  try {
+    await client.query('begin')
+    // Waited for in a statement of its own: the next one sees what the correction has taken back.
+    await lockAgainstCorrections(
+      client,
+      ratings.map(({ row }) => row.organization_id),
+    )
+    const appended = await insert(client, ratings, ratedAt)
+    await client.query('commit')
+    client.release()
+    return appended
+  } catch (error) {
+    client.release(true)
+    throw error
+  }
+}
+
+async function insert(client: PoolClient, ratings: readonly LateRating[], ratedAt: Date): Promise<number> {
+  const result = await client.query<{ event_count: number }>(APPEND_LATE, [
     ratings.map(({ row }) => row.organization_id),
     ratings.map(({ row }) => row.event_id),
     ratings.map(({ row }) => row.ts),

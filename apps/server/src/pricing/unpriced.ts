@@ -32,6 +32,11 @@ const UNPRICED = `
         select from late_rating as late
         where late.organization_id = event.organization_id and late.event_id = event.event_id
       )
+      and event.entry_kind is distinct from 'reversal'
+      and not exists (
+        select from correction_target as target
+        where target.organization_id = event.organization_id and target.event_id = event.event_id
+      )
     group by event.provider, event.model, event.response_model, event.service_tier, event.unpriced_meters
   ), meters as (
     select provider, model, response_model, service_tier, array_agg(distinct meter order by meter) as meters

@@ -81,6 +81,11 @@ export function aggregateStatement(request: AggregateRequest): Statement {
       : `group by ${keys.join(', ')}`
   // Without keys the two grouping sets are the same row twice; one is enough.
   const isOnlyTotal = request.withTotals && keys.length === 0
+  // What was taken back and has no replacement there counts nothing: such a group is no group.
+  const having =
+    keys.length === 0
+      ? ''
+      : `having ${request.withTotals ? `grouping(${keys[0]}) = 1 or ` : ''}sum(requests) <> 0`
   const totalFlag = keys.length === 0 ? 'true' : request.withTotals ? `grouping(${keys[0]}) = 1` : 'false'
   return {
     text: `
@@ -89,6 +94,7 @@ export function aggregateStatement(request: AggregateRequest): Statement {
     ${SUMS.map((column) => `coalesce(sum(${column}), 0)::text as ${column}`).join(', ')}
   from grouped
   ${isOnlyTotal ? '' : groupBy}
+  ${having}
   ${keys.length === 0 ? '' : `order by is_total, ${keys.map((key) => `${key} nulls first`).join(', ')}`}`,
     values: parameters.values,
   }

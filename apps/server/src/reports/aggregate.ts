@@ -96,6 +96,7 @@ function averageText(total: string, requests: number): string {
   const [whole = '0', fraction = ''] = total.split('.')
   const digits = Math.max(AVERAGE_DIGITS, fraction.length)
   const units = BigInt(whole + fraction.padEnd(digits, '0')) / BigInt(requests)
-  const text = units.toString().padStart(digits + 1, '0')
-  return moneyText(`${text.slice(0, -digits)}.${text.slice(-digits).slice(0, AVERAGE_DIGITS)}`)
+  const sign = units < 0n ? '-' : ''
+  const text = (units < 0n ? -units : units).toString().padStart(digits + 1, '0')
+  return moneyText(`${sign}${text.slice(0, -digits)}.${text.slice(-digits).slice(0, AVERAGE_DIGITS)}`)
 }

@@ -1,20 +1,37 @@
-import { type UsageEventJson, usageEventToJson } from '@tokentally/core'
+import { chargedAmount, decimalText, type UsageEventJson, usageEventToJson } from '@tokentally/core'
 import type { Pool } from 'pg'
-import { type StoredEventRow, storedEvent } from '../ledger/index.ts'
+import { type RatedEventRow, SELECT_RATED_EVENTS, storedEvent, storedRating } from '../ledger/index.ts'
 import { moneyText } from './aggregate.ts'
 import { filterConditions } from './aggregate-query.ts'
 import type { DimensionFilter } from './dimensions.ts'
 import { SqlParameters } from './sql-parameters.ts'
 
-/** An event as reports show it: as it was sent, with its rating. */
+/**
+ * An event as reports show it: as it was sent, with its rating. An entry that takes an event back shows that
+ * event's counts and amounts negatively.
+ */
 export interface EventReport extends UsageEventJson {
   readonly received_at: string
+  readonly entry_kind: 'usage' | 'reversal' | 'replacement'
+  /** Of a reversal or replacement: the event that it takes back or stands in for. */
+  readonly corrects_event_id?: string
+  readonly correction_id?: string
+  /** The correction that took this event back. */
+  readonly corrected_by?: string
   readonly rating: {
     readonly status: 'rated' | 'unpriced' | 'partly_unpriced'
     readonly currency: 'USD'
     /** Null while no meter of the event has a price. */
     readonly list_cost: string | null
     readonly total_cost: string | null
+    /** What the customer pays in: the total cost times the rate, exact. The rate is null for US dollars. */
+    readonly charged: {
+      readonly currency: string
+      readonly amount: string | null
+      readonly fx_rate: string | null
+      readonly fx_date: string | null
+    }
+    readonly markup_rule_id: string | null
     readonly lines: readonly {
       readonly meter: string
       readonly quantity: string
@@ -49,21 +66,15 @@ export interface EventPosition {
   readonly eventId: string
 }
 
-interface EventRow extends StoredEventRow {
-  readonly late_lines: StoredEventRow['lines'] | null
-  readonly late_list_cost_usd: string | null
-  readonly late_sell_cost_usd: string | null
-  readonly late_price_version_id: string | null
+interface EventRow extends RatedEventRow {
+  readonly corrected_by: string | null
 }
 
 const SELECT_EVENTS = `
-  select event.*, late.lines as late_lines, late.list_cost_usd as late_list_cost_usd,
-    late.sell_cost_usd as late_sell_cost_usd, late.price_version_id as late_price_version_id,
-    (event.list_cost_usd + coalesce(late.list_cost_usd, 0))::text as list_cost_usd,
-    (event.sell_cost_usd + coalesce(late.sell_cost_usd, 0))::text as sell_cost_usd
-  from usage_event as event
-  left join late_rating as late
-    on late.organization_id = event.organization_id and late.event_id = event.event_id`
+  select event.*, target.correction_id as corrected_by
+  from (${SELECT_RATED_EVENTS}) as event
+  left join correction_target as target
+    on target.organization_id = event.organization_id and target.event_id = event.event_id`
 
 /** Events of a range, newest first. */
 export async function listEvents(pool: Pool, request: EventsRequest): Promise<readonly EventReport[]> {
@@ -114,30 +125,106 @@ export async function findEvent(
   return row === undefined ? undefined : eventReport(row)
 }
 
+/** The entries of a correction, in the order of the events' times. */
+export async function listCorrectionEntries(
+  pool: Pool,
+  request: {
+    readonly organizationId: string
+    readonly correctionId: string
+    readonly limit: number
+    readonly after: EventPosition | undefined
+  },
+): Promise<readonly EventReport[]> {
+  const { organizationId, correctionId, limit, after } = request
+  const result = await pool.query<EventRow>(
+    `${SELECT_EVENTS}
+  where event.organization_id = $1 and event.correction_id = $2
+    and ($3::timestamptz is null or (event.ts, event.event_id) > ($3, $4::text))
+  order by event.ts, event.event_id
+  limit $5`,
+    [
+      organizationId,
+      correctionId,
+      after === undefined ? null : new Date(after.tsMs),
+      after?.eventId ?? null,
+      limit,
+    ],
+  )
+  return result.rows.map(eventReport)
+}
+
 function eventReport(row: EventRow): EventReport {
-  const isLate = row.late_lines !== null
-  const lines = isLate
-    ? [...row.lines.filter((line) => line.unit_price_usd !== null), ...row.late_lines]
-    : row.lines
-  const status = isLate ? 'rated' : row.rating_status
-  const isUnpriced = status === 'unpriced'
+  const { rating, sale } = storedRating(row)
+  const isUnpriced = rating.status === 'unpriced'
+  const isReversal = row.entry_kind === 'reversal'
+  const signed = (amount: string) => (isReversal ? negated(amount) : amount)
+  const unpriced = row.lines.filter((line) => rating.unpricedMeters.includes(line.meter))
+  const { conversion } = sale
+  const json = usageEventToJson(storedEvent(row))
   return {
-    ...usageEventToJson(storedEvent(row)),
+    ...(isReversal ? takenBack(json) : json),
     received_at: row.received_at.toISOString(),
+    entry_kind: row.entry_kind ?? 'usage',
+    ...(row.corrects_event_id !== null && { corrects_event_id: row.corrects_event_id }),
+    ...(row.correction_id !== null && { correction_id: row.correction_id }),
+    ...(row.corrected_by !== null && { corrected_by: row.corrected_by }),
     rating: {
-      status,
+      status: rating.status,
       currency: 'USD',
-      list_cost: isUnpriced ? null : moneyText(row.list_cost_usd),
-      total_cost: isUnpriced ? null : moneyText(row.sell_cost_usd),
-      lines: lines.map((line) => ({
-        meter: line.meter,
-        quantity: line.quantity,
-        unit_price: line.unit_price_usd,
-        cost: line.cost_usd,
-      })),
-      price_version_id: row.late_price_version_id ?? row.price_version_id,
+      list_cost: isUnpriced ? null : signed(moneyText(row.list_cost_usd)),
+      total_cost: isUnpriced ? null : signed(moneyText(row.sell_cost_usd)),
+      charged: {
+        currency: conversion?.currency ?? 'USD',
+        amount: isUnpriced ? null : signed(decimalText(chargedAmount(sale))),
+        fx_rate: conversion?.rate ?? null,
+        fx_date: conversion?.rateDate ?? null,
+      },
+      markup_rule_id: sale.markupRuleId,
+      lines: [
+        ...rating.lines.map((line) => ({
+          meter: line.meter,
+          quantity: signed(String(line.quantity)),
+          unit_price: line.unitPriceUsd,
+          cost: signed(line.costUsd),
+        })),
+        ...unpriced.map((line) => ({
+          meter: line.meter,
+          quantity: signed(line.quantity),
+          unit_price: null,
+          cost: null,
+        })),
+      ],
+      price_version_id: rating.priceVersionId,
     },
   }
+}
+
+function negated(amount: string): string {
+  return amount === '0' ? amount : `-${amount}`
+}
+
+const COUNTS = [
+  'input_tokens',
+  'cache_read_tokens',
+  'cache_write_tokens',
+  'output_tokens',
+  'reasoning_tokens',
+] as const
+
+/** The counts of an event turned round; what describes the call stays. */
+function takenBack(json: UsageEventJson): UsageEventJson {
+  const counts: Partial<Record<(typeof COUNTS)[number], number>> = {}
+  for (const name of COUNTS) {
+    const count = json[name]
+    if (count !== undefined) counts[name] = opposite(count)
+  }
+  const meters = Object.entries(json.meters ?? {}).map(([meter, count]) => [meter, opposite(count)])
+  return { ...json, ...counts, ...(json.meters !== undefined && { meters: Object.fromEntries(meters) }) }
+}
+
+/** Zero has no sign. */
+function opposite(count: number): number {
+  return count === 0 ? 0 : -count
 }
 
 /** Opaque to callers. */

@@ -1,4 +1,5 @@
 import type { Pool, PoolClient } from 'pg'
+import { STANDING } from '../ledger/index.ts'
 import type { DriftSums } from './drift.ts'
 
 /** What one tokenizer counted for one model. */
@@ -27,12 +28,13 @@ const MEASURE = `
       case when counted_input_tokens is null then 0 else coalesce(input_tokens, 0) end
         + case when counted_output_tokens is null then 0 else coalesce(output_tokens, 0) end as reported,
       coalesce(counted_input_tokens, 0) + coalesce(counted_output_tokens, 0) as counted
-    from usage_event
+    from usage_event as event
     where ($1::uuid is null or organization_id = $1)
       and ts >= $3
       and (counted_input_tokens is not null or counted_output_tokens is not null)
       and tokenizer is not null
       and not estimated
+      and ${STANDING}
   ), ranked as (
     select organization_id, tokenizer, provider, model,
       count(*) filter (where ts >= $2)::integer as day_events,
