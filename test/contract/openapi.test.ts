@@ -152,6 +152,12 @@ describe('GET /openapi.json', () => {
   })
 })
 
+/** Corrects an event. @returns the correction's id */
+async function correct(eventId: string): Promise<string> {
+  const body = { reason: 'documented', select: { event_ids: [eventId] }, change: { void: true } }
+  return z.object({ id: z.string() }).parse((await call(service, '/api/v1/corrections', { body })).json).id
+}
+
 describe('every documented route', () => {
   const BODIES: Readonly<Record<string, unknown>> = {
     'POST /api/v1/keys': { name: 'documented', scopes: ['read'] },
@@ -159,6 +165,12 @@ describe('every documented route', () => {
       provider: 'nobody',
       model: 'm',
       rates: { input_tokens: { price: '1', per: 1_000_000 } },
+    },
+    'POST /api/v1/corrections': {
+      reason: 'documented',
+      select: { event_ids: [EVENT.event_id] },
+      change: { set: { team_id: 'growth' } },
+      preview: true,
     },
     'POST /api/v1/usage': { ...EVENT, event_id: 'another' },
     'POST /v1/traces': { resourceSpans: [] },
@@ -177,6 +189,7 @@ describe('every documented route', () => {
       '{event_id}': EVENT.event_id,
       '{tenant_id}': 'acme',
       '{provider}': 'openai',
+      '{correction_id}': await correct('second'),
     }
     for (const { path, method, operation } of operations()) {
       const name = `${method} ${path}`

@@ -1,7 +1,9 @@
+import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Pool } from 'pg'
 import { authenticate, bootstrapOwner, registerAccessRoutes } from './access/index.ts'
 import { type Config, ConfigError } from './config.ts'
+import { registerCorrectionRoutes } from './corrections/index.ts'
 import { startEmbeddedDatabase } from './database/embedded.ts'
 import { migrate } from './database/migrate.ts'
 import { createPool } from './database/pool.ts'
@@ -132,15 +134,10 @@ async function build(
   defineDeadLetterJob(jobs, { pool, now })
   defineDriftJob(jobs, { pool, logger, now })
 
-  const ledger = new Ledger({
-    pool,
-    ratingBooks,
-    metrics,
-    now,
-    onAppended: createRollupAnnouncer(jobs, (error) =>
-      logger.warn({ err: error }, 'a rollup was not announced'),
-    ),
-  })
+  const onAppended = createRollupAnnouncer(jobs, (error) =>
+    logger.warn({ err: error }, 'a rollup was not announced'),
+  )
+  const ledger = new Ledger({ pool, ratingBooks, metrics, now, onAppended })
 
   defineGpuJobs(jobs, { pool, ledger, metrics, logger, now, targets: config.gpuTargets })
 
@@ -164,6 +161,7 @@ async function build(
     registerMarkupRoutes(app, { pool, ratingBooks, now })
     registerReportRoutes(app, { pool, now })
     registerSimulationRoutes(app, { pool, now, logger })
+    registerCorrectionRoutes(app, { pool, ratingBooks, now, newCorrectionId: randomUUID, onAppended })
     registerGpuRoutes(app, { pool, now })
     registerTokenizerRoutes(app, { pool, now })
     registerIngestRoutes(app, {

@@ -7,6 +7,14 @@ export type {
 } from './budgets/budget.ts'
 export { formatInstant, isTimeZone, offsetMinutes, startOfDayMs } from './calendar/time-zone.ts'
 export {
+  type CorrectedEvent,
+  correctedEvent,
+  type EventChanges,
+  eventChangesSchema,
+} from './corrections/corrected-event.ts'
+export { type CorrectionSums, CorrectionTally, type RatedEvent } from './corrections/correction-sums.ts'
+export { correctionEntryId } from './corrections/entry-ids.ts'
+export {
   attributeGpuTime,
   GPU_TOKEN_WEIGHTS,
   type GpuAttribution,

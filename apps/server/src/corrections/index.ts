@@ -1,0 +1,1 @@
+export { type CorrectionRouteDependencies, registerCorrectionRoutes } from './routes.ts'
