@@ -71,20 +71,31 @@ export {
 export { parseRules } from './markup/rule-language.ts'
 export { listFactor, unitPrices } from './markup/sell-price.ts'
 export { type Decimal, decimal, decimalFromLiteral, decimalText, perMillion, ZERO } from './money/decimal.ts'
-export { defaultStart, mayBeginAt } from './pricing/backdating.ts'
+export { defaultStart, mayBeginAt, rivalsOf } from './pricing/backdating.ts'
+export { callMultiplier, type PricedCall } from './pricing/call-multiplier.ts'
 export { comparableModel, type ModelMatch, modelMatchSchema } from './pricing/model-match.ts'
-export { buildPriceBook, type PriceBook } from './pricing/price-book.ts'
+export { isModelPattern, modelPatternMatch } from './pricing/model-pattern.ts'
+export { buildPriceBook, type CallCircumstances, type PriceBook } from './pricing/price-book.ts'
 export {
+  type PriceConditions,
   type PriceVersion,
   priceText,
   type Rate,
   type RateTier,
   ratesSchema,
+  type TierMode,
   type TimeOfDay,
   timeOfDaySchema,
 } from './pricing/price-version.ts'
 export { catalogueProvider } from './pricing/provider-aliases.ts'
-export { SERVICE_TIER_PRICES, type ServiceTierPrice, tokenMultiplier } from './pricing/service-tiers.ts'
+export { REGION_PRICES, type RegionPrice, regionMultiplier } from './pricing/region-prices.ts'
+export {
+  canonicalTier,
+  SERVICE_TIER_PRICES,
+  type ServiceTierPrice,
+  tokenMultiplier,
+} from './pricing/service-tiers.ts'
+export { isPartOfInput } from './rating/marginal-tiers.ts'
 export {
   modelNames,
   type RatedLine,

@@ -82,17 +82,31 @@ const STANDARD_TIERS: ReadonlySet<string> = new Set([
   'on-demand',
 ])
 
+/**
+ * A tier's name for comparing: in lower case, and `default` for every name of the standard tier. No tier is the
+ * standard one.
+ */
+export function canonicalTier(serviceTier: string | undefined): string {
+  if (serviceTier === undefined) return STANDARD_TIER
+  const tier = serviceTier.toLowerCase()
+  return STANDARD_TIERS.has(tier) ? STANDARD_TIER : tier
+}
+
+/** The name of the tier that has the list price. */
+export const STANDARD_TIER = 'default'
+
 const MULTIPLIERS: ReadonlyMap<string, string> = new Map(
   SERVICE_TIER_PRICES.map(({ provider, tier, tokenMultiplier }) => [`${provider} ${tier}`, tokenMultiplier]),
 )
 
 /**
- * What a tier multiplies token prices by, `'1'` for the standard ones; undefined when the price of the tier is
- * not known. Then a call has no price, which says less than a wrong one and says it aloud:
+ * What a tier multiplies token prices by, `'1'` for the standard ones; undefined when the price of the tier is no
+ * known multiple. Then a call has a price only if a version is for that tier (`PriceVersion.serviceTier`); else
+ * it has none, which says less than a wrong one and says it aloud:
  *
  * - `batch` of Groq and Together: a discount that differs by model or by source ("25%", "up to 50%");
  * - `priority`, `fast`, `ultrafast`, `performance`, Vertex `on_demand_…`: other prices for each model, not a common
- *   multiple;
+ *   multiple; the catalogue has versions for those that the vendor publishes;
  * - OpenAI `scale`, Anthropic `priority`, Bedrock `reserved`, Vertex `provisioned_throughput`: capacity bought
  *   by contract, whose tokens have no list price (Anthropic: https://platform.claude.com/docs/en/api/service-tiers).
  */

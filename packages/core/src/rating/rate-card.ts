@@ -1,12 +1,15 @@
 import { type Decimal, decimal, decimalText } from '../money/decimal.ts'
-import type { PriceVersion, Rate } from '../pricing/price-version.ts'
+import type { PriceVersion, Rate, RateTier } from '../pricing/price-version.ts'
 import { METERS } from '../usage/meters.ts'
+import type { Bracket } from './marginal-tiers.ts'
 
 /** The exact price of one unit of a meter, in US dollars. */
 export interface UnitPrice {
   readonly usd: Decimal
   /** The same as plain decimal text. */
   readonly text: string
+  /** Marginal tiers: `usd` is the price of the tokens up to the first of them. */
+  readonly brackets?: readonly Bracket[]
 }
 
 /** Unit prices by meter, for the requests of one size at one service tier. */
@@ -55,7 +58,7 @@ const UNIT: Readonly<Record<Rate['per'], Decimal>> = {
 
 function thresholdsOf(version: PriceVersion): readonly number[] {
   const thresholds = Object.values(version.rates).flatMap((rate) =>
-    (rate.tiers ?? []).map((tier) => tier.aboveInputTokens),
+    rate.tierMode === 'marginal' ? [] : (rate.tiers ?? []).map((tier) => tier.aboveInputTokens),
   )
   return [...new Set(thresholds)].sort((a, b) => a - b)
 }
@@ -72,9 +75,19 @@ function card(version: PriceVersion, inputTokens: number, tokenMultiplier: strin
   const multiplier = decimal(tokenMultiplier)
   const prices = new Map<string, UnitPrice>()
   for (const [meter, rate] of Object.entries(version.rates)) {
-    const listed = decimal(priceAt(rate, inputTokens)).times(UNIT[rate.per])
-    const usd = meter.endsWith('_tokens') ? listed.times(multiplier) : listed
-    prices.set(meter, { usd, text: decimalText(usd) })
+    const unitPrice = (price: string): UnitPrice => {
+      const listed = decimal(price).times(UNIT[rate.per])
+      const usd = meter.endsWith('_tokens') ? listed.times(multiplier) : listed
+      return { usd, text: decimalText(usd) }
+    }
+    if (rate.tierMode !== 'marginal') prices.set(meter, unitPrice(priceAt(rate, inputTokens)))
+    else {
+      const brackets = ascending(rate).map(({ aboveInputTokens, price }) => ({
+        aboveInputTokens,
+        price: unitPrice(price),
+      }))
+      prices.set(meter, { ...unitPrice(rate.price), brackets })
+    }
   }
   for (const meter of Object.keys(METERS)) {
     let priced: string | undefined = meter
@@ -87,8 +100,10 @@ function card(version: PriceVersion, inputTokens: number, tokenMultiplier: strin
 
 function priceAt(rate: Rate, inputTokens: number): string {
   let price = rate.price
-  for (const tier of (rate.tiers ?? []).toSorted((a, b) => a.aboveInputTokens - b.aboveInputTokens)) {
-    if (inputTokens > tier.aboveInputTokens) price = tier.price
-  }
+  for (const tier of ascending(rate)) if (inputTokens > tier.aboveInputTokens) price = tier.price
   return price
+}
+
+function ascending(rate: Rate): readonly RateTier[] {
+  return (rate.tiers ?? []).toSorted((a, b) => a.aboveInputTokens - b.aboveInputTokens)
 }

@@ -1,8 +1,9 @@
 import { type Decimal, decimalFromLiteral, decimalText, ZERO } from '../money/decimal.ts'
+import { callMultiplier } from '../pricing/call-multiplier.ts'
 import type { PriceBook } from '../pricing/price-book.ts'
-import { tokenMultiplier } from '../pricing/service-tiers.ts'
 import { disjointQuantities } from '../usage/meters.ts'
 import type { UsageEvent } from '../usage/usage-event.ts'
+import { marginalParts } from './marginal-tiers.ts'
 import { type RateCard, rateCard, type UnitPrice } from './rate-card.ts'
 
 /** What one meter of one event cost. */
@@ -21,7 +22,8 @@ export type RatingStatus = 'rated' | 'unpriced' | 'partly_unpriced'
 
 /**
  * Why something has no price. `no_price`: no version for this provider and model at that time; `no_rate`: the
- * version does not price some meter; `service_tier`: the price of the tier is not known.
+ * version does not price some meter; `service_tier`: the price of the tier, or of the tier in that region, is not
+ * known.
  */
 export type UnpricedReason = 'no_price' | 'no_rate' | 'service_tier'
 
@@ -55,9 +57,9 @@ const REQUESTS = 'requests'
 export function rate(organizationId: string, event: UsageEvent, book: PriceBook): Rating {
   if (event.status === 'error') return FAILED
   const quantities = disjointQuantities(event.quantities)
-  const version = book.find(organizationId, event.provider, modelNames(event), event.tsMs)
+  const version = book.find(organizationId, event.provider, modelNames(event), event.tsMs, event)
   if (version === undefined) return unpriced(quantities, 'no_price')
-  const multiplier = tokenMultiplier(event.provider, event.serviceTier)
+  const multiplier = callMultiplier(version, event)
   if (multiplier === undefined) return unpriced(quantities, 'service_tier')
 
   const prices = rateCard(version, event.quantities['input_tokens'] ?? 0, multiplier)
@@ -72,7 +74,11 @@ export function rate(organizationId: string, event: UsageEvent, book: PriceBook)
   for (const meter in quantities) {
     const price = prices.get(meter)
     if (price === undefined) unpricedMeters.push(meter)
-    else add(meter, quantities[meter] ?? 0, price)
+    else if (price.brackets === undefined) add(meter, quantities[meter] ?? 0, price)
+    else {
+      for (const part of marginalParts(meter, quantities, price, price.brackets))
+        add(meter, part.quantity, part.price)
+    }
   }
   const perRequest = requestPrice(prices, event.quantities)
   if (perRequest !== undefined) add(REQUESTS, 1, perRequest)
