@@ -73,9 +73,15 @@ export { listFactor, unitPrices } from './markup/sell-price.ts'
 export { type Decimal, decimal, decimalFromLiteral, decimalText, perMillion, ZERO } from './money/decimal.ts'
 export { defaultStart, mayBeginAt, rivalsOf } from './pricing/backdating.ts'
 export { callMultiplier, type PricedCall } from './pricing/call-multiplier.ts'
-export { comparableModel, type ModelMatch, modelMatchSchema } from './pricing/model-match.ts'
+export { comparableModel, type ModelMatch, modelMatcher, modelMatchSchema } from './pricing/model-match.ts'
 export { isModelPattern, modelPatternMatch } from './pricing/model-pattern.ts'
 export { buildPriceBook, type CallCircumstances, type PriceBook } from './pricing/price-book.ts'
+export {
+  type DatedRates,
+  isLargeChange,
+  type PriceChange,
+  priceChanges,
+} from './pricing/price-changes.ts'
 export {
   type PriceConditions,
   type PriceVersion,

@@ -1,5 +1,20 @@
-import type { ModelPrice } from '@pydantic/genai-prices'
 import { type Decimal, decimal, decimalFromLiteral, decimalText, type Rate } from '@tokentally/core'
+
+/** A price as it stands in the source: the text of the literal, or the number that was read from it. */
+export type Amount = number | string
+
+/** The prices of an entry, by the source's own names of what is counted. */
+export type EntryPrices = Readonly<
+  Record<
+    string,
+    | Amount
+    | {
+        readonly base: Amount
+        readonly tiers: readonly { readonly start: number; readonly price: Amount }[]
+      }
+    | undefined
+  >
+>
 
 /** Our meters for the price keys of `@pydantic/genai-prices` 0.1.8 whose names do not follow by rule. */
 const METERS_BY_PRICE_KEY: Readonly<Record<string, string>> = {
@@ -42,13 +57,13 @@ const PER_BY_SUFFIX: readonly (readonly [suffix: string, per: Rate['per']])[] = 
  * The rates of a catalogue entry by meter, prices as the exact literals of the catalogue. A price key that is
  * not known here keeps its own name as the meter's.
  */
-export function ratesFromCatalogue(prices: ModelPrice): Readonly<Record<string, Rate>> {
+export function ratesFromCatalogue(prices: EntryPrices): Readonly<Record<string, Rate>> {
   const rates: Record<string, Rate> = {}
   for (const [key, value] of Object.entries(prices)) {
     if (value === undefined) continue
     const meter = METERS_BY_PRICE_KEY[key] ?? key
     const per = PER_BY_SUFFIX.find(([suffix]) => key.endsWith(suffix))?.[1] ?? 1
-    if (typeof value === 'number') {
+    if (typeof value !== 'object') {
       rates[meter] = { per, price: literal(value) }
       continue
     }
@@ -78,6 +93,6 @@ function secondPrice(hourPrice: Decimal): Decimal | undefined {
   return ninth.times(decimal('0.0025'))
 }
 
-function literal(value: number): string {
-  return decimalText(decimalFromLiteral(value))
+function literal(value: Amount): string {
+  return decimalText(typeof value === 'number' ? decimalFromLiteral(value) : decimal(value))
 }

@@ -1,13 +1,8 @@
 import { calcPrice, type Provider, waitForUpdate } from '@pydantic/genai-prices'
 import { buildPriceBook, decimalText, type PriceVersion, rate, type UsageEvent } from '@tokentally/core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import {
-  bundledCatalogue,
-  bundledCatalogueSource,
-  type CatalogueModel,
-  catalogueModels,
-  cataloguePriceId,
-} from './catalogue.ts'
+import { bundledCatalogue, bundledCatalogueSource, catalogueModels, cataloguePriceId } from './catalogue.ts'
+import type { CatalogueModel } from './catalogue-model.ts'
 import { ratesFromCatalogue } from './catalogue-rates.ts'
 
 const ORGANIZATION = '0197a1b2-0000-7000-8000-000000000001'
@@ -32,6 +27,8 @@ function firstVersions(models: readonly CatalogueModel[]): readonly PriceVersion
         match: model.match,
         effectiveFromMs: price.startMs,
         timeOfDay: price.timeOfDay,
+        serviceTier: model.serviceTier,
+        inputTokensMax: price.inputTokensMax,
         rates: price.rates,
         source: 'test',
       })),
@@ -204,9 +201,7 @@ describe('the rates of an entry', () => {
 
   it('are zero only where it is certain that a model is free', () => {
     const entry = (id: string) =>
-      catalogueModels([
-        { id: 'openrouter', name: '', api_pattern: '', models: [{ id, match: { equals: id }, prices: {} }] },
-      ])
+      catalogueModels([{ id: 'openrouter', models: [{ id, match: { equals: id }, prices: {} }] }])
     expect(entry('acme/one:free')[0]?.prices[0]?.rates).toMatchObject({ input_tokens: { price: '0' } })
     expect(entry('acme/songs')).toEqual([])
   })

@@ -1,9 +1,10 @@
-import { createHash } from 'node:crypto'
 import { createRequire } from 'node:module'
-import { type ConditionalPrice, type ModelPrice, type Provider, waitForUpdate } from '@pydantic/genai-prices'
-import { type ModelMatch, modelMatchSchema, type Rate, type TimeOfDay } from '@tokentally/core'
+import { waitForUpdate } from '@pydantic/genai-prices'
+import { modelMatchSchema } from '@tokentally/core'
 import { z } from 'zod'
-import { ratesFromCatalogue } from './catalogue-rates.ts'
+import { type CatalogueModel, type CataloguePrice, sha256, withEdition } from './catalogue-model.ts'
+import { type EntryPrices, ratesFromCatalogue } from './catalogue-rates.ts'
+import { tierPrices } from './tier-prices.ts'
 
 /**
  * The price catalogue of the npm package `@pydantic/genai-prices`, read as data. Its own arithmetic is not
@@ -11,26 +12,30 @@ import { ratesFromCatalogue } from './catalogue-rates.ts'
  * network is involved unless an updater is registered, which nothing here does.
  */
 
-/** All prices of one model, in the catalogue's order: of those that apply at a time, the last one wins. */
-export interface CatalogueModel {
-  readonly provider: string
-  readonly model: string
-  readonly match: ModelMatch
-  readonly prices: readonly CataloguePrice[]
-  /** Hash of everything above: tells whether a newer catalogue says something else. */
-  readonly edition: string
+/** What of the source's data is read: types of `@pydantic/genai-prices` 0.1.8 fit in here. */
+export interface SourceProvider {
+  readonly id: string
+  readonly models: readonly SourceModel[]
+}
+export interface SourceModel {
+  readonly id: string
+  readonly match: unknown
+  readonly prices: EntryPrices | readonly SourcePrice[]
+}
+export interface SourcePrice {
+  readonly constraint?:
+    | { readonly type: 'start_date'; readonly start_date: string }
+    | { readonly type: 'time_of_date'; readonly start_time: string; readonly end_time: string }
+    | undefined
+  readonly prices: EntryPrices
 }
 
-export interface CataloguePrice {
-  /** Start of validity, UTC milliseconds; null: no start is known. */
-  readonly startMs: number | null
-  readonly timeOfDay?: TimeOfDay
-  readonly rates: Readonly<Record<string, Rate>>
-}
-
-/** The catalogue of the installed package: some 1,600 models of 43 providers. */
+/**
+ * The catalogue of the installed package, some 1,600 models of 43 providers, and the prices of service tiers that
+ * it lacks.
+ */
 export async function bundledCatalogue(): Promise<readonly CatalogueModel[]> {
-  return catalogueModels((await waitForUpdate()) ?? [])
+  return [...catalogueModels((await waitForUpdate()) ?? []), ...tierPrices()]
 }
 
 /** Name and version of the package that the catalogue comes from, stored with every price. */
@@ -44,13 +49,10 @@ export function bundledCatalogueSource(): string {
 }
 
 /** Translates the catalogue's data. Models without a price that could be taken over are left out. */
-export function catalogueModels(providers: readonly Provider[]): readonly CatalogueModel[] {
+export function catalogueModels(providers: readonly SourceProvider[]): readonly CatalogueModel[] {
   return providers.flatMap((provider) =>
     provider.models.flatMap((model) => {
-      const conditional: readonly ConditionalPrice[] = Array.isArray(model.prices)
-        ? model.prices
-        : [{ prices: model.prices }]
-      const prices = conditional.map((entry) => cataloguePrice(provider.id, model.id, entry))
+      const prices = sourcePrices(model.prices).map((entry) => cataloguePrice(provider.id, model.id, entry))
       if (prices.every(({ rates }) => Object.keys(rates).length === 0)) return []
       const content = {
         provider: provider.id,
@@ -58,9 +60,17 @@ export function catalogueModels(providers: readonly Provider[]): readonly Catalo
         match: modelMatchSchema.parse(model.match),
         prices,
       }
-      return [{ ...content, edition: sha256(content).toString('hex') }]
+      return [withEdition(content)]
     }),
   )
+}
+
+function sourcePrices(prices: SourceModel['prices']): readonly SourcePrice[] {
+  return isList(prices) ? prices : [{ prices }]
+}
+
+function isList(prices: SourceModel['prices']): prices is readonly SourcePrice[] {
+  return Array.isArray(prices)
 }
 
 /**
@@ -79,7 +89,7 @@ export function cataloguePriceId(
   return hash.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
 }
 
-function cataloguePrice(provider: string, model: string, entry: ConditionalPrice): CataloguePrice {
+function cataloguePrice(provider: string, model: string, entry: SourcePrice): CataloguePrice {
   const { constraint } = entry
   const rates = ratesFromCatalogue(isFreeOfCharge(provider, model) ? freeOf(entry.prices) : entry.prices)
   if (constraint?.type === 'start_date')
@@ -103,7 +113,7 @@ function isFreeOfCharge(provider: string, model: string): boolean {
   return model.endsWith(':free') || (provider === 'openai' && model === 'moderation')
 }
 
-function freeOf(prices: ModelPrice): ModelPrice {
+function freeOf(prices: EntryPrices): EntryPrices {
   return Object.keys(prices).length === 0 ? { input_mtok: 0, output_mtok: 0 } : prices
 }
 
@@ -113,8 +123,4 @@ function utcTime(time: string): string {
   if (found === undefined)
     throw new Error(`price catalogue: time of day ${time} is not in whole seconds of UTC`)
   return found
-}
-
-function sha256(content: unknown): Buffer {
-  return createHash('sha256').update(JSON.stringify(content)).digest()
 }

@@ -1,8 +1,8 @@
 export {
   bundledCatalogue,
   bundledCatalogueSource,
-  type CatalogueModel,
-  type CataloguePrice,
   catalogueModels,
   cataloguePriceId,
 } from './catalogue.ts'
+export { CatalogueFileError, parseCatalogueFile } from './catalogue-file.ts'
+export { type CatalogueModel, type CataloguePrice, catalogueModelSchema } from './catalogue-model.ts'

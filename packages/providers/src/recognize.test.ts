@@ -15,8 +15,8 @@ const ANTHROPIC = { provider: 'anthropic', format: 'anthropic-messages', operati
 describe('a call', () => {
   it.each([
     ['https://api.openai.com/v1/chat/completions', OPENAI],
-    ['https://eu.api.openai.com/v1/chat/completions', OPENAI],
-    ['https://us.api.openai.com/v1/chat/completions?x=1', OPENAI],
+    ['https://eu.api.openai.com/v1/chat/completions', { ...OPENAI, region: 'eu' }],
+    ['https://us.api.openai.com/v1/chat/completions?x=1', { ...OPENAI, region: 'us' }],
     ['https://api.anthropic.com/v1/messages', ANTHROPIC],
     ['https://api.anthropic.com/v1/messages?beta=true', ANTHROPIC],
     [

@@ -70,7 +70,7 @@ interface Vendor {
 }
 
 const VENDORS: readonly Vendor[] = [
-  { provider: 'openai', host: /^(eu\.|us\.)?api\.openai\.com$/, family: 'openai' },
+  { provider: 'openai', host: /^(?:(?<region>eu|us)\.)?api\.openai\.com$/, family: 'openai' },
   { provider: 'anthropic', host: /^api\.anthropic\.com$/, family: 'anthropic' },
   {
     provider: 'azure.ai.openai',

@@ -130,6 +130,26 @@ describe('usage events on spans', () => {
     expect(usageEventJsonFromSpan({ ...span, attributes })).toBeUndefined()
   })
 
+  it('take the cloud of the app for the region of the call, except at Google, where that has a price', () => {
+    const region = (provider: string, more: Record<string, string> = {}) =>
+      usageEventJsonFromSpan({
+        traceId: 'a'.repeat(32),
+        spanId: 'b'.repeat(16),
+        startTimeMs: 0,
+        endTimeMs: 1,
+        isError: false,
+        attributes: {
+          'gen_ai.provider.name': provider,
+          'gen_ai.usage.input_tokens': 1,
+          'cloud.region': 'us-east5',
+          ...more,
+        },
+      })?.['region']
+    expect(region('openai')).toBe('us-east5')
+    expect(region('gcp.vertex_ai')).toBeUndefined()
+    expect(region('gcp.vertex_ai', { 'tokentally.region': 'us-east5' })).toBe('us-east5')
+  })
+
   it('say that a failed call cost nothing', () => {
     const json = usageEventJsonFromSpan({
       ...span,

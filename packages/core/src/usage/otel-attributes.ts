@@ -1,3 +1,4 @@
+import { catalogueProvider } from '../pricing/provider-aliases.ts'
 import type { UsageEvent, UsageEventJson } from './usage-event.ts'
 
 /**
@@ -181,6 +182,13 @@ export function usageEventJsonFromSpan(span: SpanView): Record<string, unknown> 
   for (const [field, names] of entriesOf(TEXT_FIELDS)) {
     const value = firstOf(attributes, isOurs ? names.slice(0, 1) : names)
     if (value !== undefined) json[field] = String(value)
+  }
+  // `cloud.region` is where the app runs. At Google it reads like the region of an endpoint, which has a price.
+  if (
+    attributes[TEXT_FIELDS.region[0]] === undefined &&
+    catalogueProvider(String(json['provider'] ?? '')) === 'google'
+  ) {
+    delete json['region']
   }
   for (const [field, names] of entriesOf(TOKEN_FIELDS)) {
     const value = firstOf(attributes, isOurs ? names.slice(0, 1) : names)

@@ -26,9 +26,11 @@ async function readPriceBook(): Promise<PriceBook> {
       model: model.model,
       match: model.match,
       effectiveFromMs: price.startMs,
-      ...(price.timeOfDay !== undefined && { timeOfDay: price.timeOfDay }),
+      timeOfDay: price.timeOfDay,
+      serviceTier: model.serviceTier,
+      inputTokensMax: price.inputTokensMax,
       rates: price.rates,
-      source,
+      source: model.source ?? source,
       sequence: sequence++,
     })),
   )
