@@ -72,7 +72,7 @@ const documentSchema = z.strictObject({
   }),
   paths: z.record(
     z.string().startsWith('/'),
-    z.record(z.enum(['get', 'post', 'delete']), operationSchema.optional()),
+    z.record(z.enum(['get', 'post', 'put', 'delete']), operationSchema.optional()),
   ),
 })
 
@@ -161,6 +161,8 @@ async function correct(eventId: string): Promise<string> {
 describe('every documented route', () => {
   const BODIES: Readonly<Record<string, unknown>> = {
     'POST /api/v1/keys': { name: 'documented', scopes: ['read'] },
+    'POST /api/v1/budgets': { name: 'documented', amount: '5', period: 'day' },
+    'PUT /api/v1/budgets/{id}': { name: 'renamed', amount: '5', period: 'day' },
     'POST /api/v1/prices': {
       provider: 'nobody',
       model: 'm',
@@ -191,9 +193,21 @@ describe('every documented route', () => {
       '{provider}': 'openai',
       '{correction_id}': await correct('second'),
     }
-    for (const { path, method, operation } of operations()) {
+    const created = async (url: string, body: object) =>
+      z.object({ id: z.string() }).parse((await call(service, url, { body })).json).id
+    const ids: Readonly<Record<string, string>> = {
+      '/api/v1/budgets': await created('/api/v1/budgets', { name: 'b', amount: '1', period: 'month' }),
+    }
+    // What is deleted last was there for all others.
+    const ordered = operations().toSorted(
+      (a, b) => Number(a.method === 'DELETE') - Number(b.method === 'DELETE'),
+    )
+    for (const { path, method, operation } of ordered) {
       const name = `${method} ${path}`
-      const url = path.replaceAll(/\{\w+\}/g, (parameter) => values[parameter] ?? 'unknown')
+      const url = path.replaceAll(
+        /\{\w+\}/g,
+        (parameter, at: number) => ids[path.slice(0, at - 1)] ?? values[parameter] ?? 'unknown',
+      )
       const body = BODIES[name]
       expect([name, body !== undefined]).toEqual([name, operation.requestBody !== undefined])
       const answer = await call(service, url, { method, ...(body !== undefined && { body }) })

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Pool } from 'pg'
 import { authenticate, bootstrapOwner, registerAccessRoutes } from './access/index.ts'
+import { registerBudgetRoutes } from './budgets/index.ts'
 import { type Config, ConfigError } from './config.ts'
 import { registerCorrectionRoutes } from './corrections/index.ts'
 import { startEmbeddedDatabase } from './database/embedded.ts'
@@ -162,6 +163,7 @@ async function build(
     registerReportRoutes(app, { pool, now })
     registerSimulationRoutes(app, { pool, now, logger })
     registerCorrectionRoutes(app, { pool, ratingBooks, now, newCorrectionId: randomUUID, onAppended })
+    registerBudgetRoutes(app, { pool, now })
     registerGpuRoutes(app, { pool, now })
     registerTokenizerRoutes(app, { pool, now })
     registerIngestRoutes(app, {

@@ -5,6 +5,17 @@ export type {
   BudgetStatus,
   Enforcement,
 } from './budgets/budget.ts'
+export {
+  BUDGET_DIMENSIONS,
+  type BudgetDefinition,
+  type BudgetDefinitionJson,
+  budgetDefinitionOf,
+  budgetDefinitionSchema,
+  budgetDefinitionToJson,
+  isBudgetDimension,
+} from './budgets/definition.ts'
+export { type PeriodRule, periodAt, periodBefore } from './budgets/period.ts'
+export { percentOf, remainingOf, rolledOver } from './budgets/standing.ts'
 export { formatInstant, isTimeZone, offsetMinutes, startOfDayMs } from './calendar/time-zone.ts'
 export {
   type CorrectedEvent,

@@ -267,9 +267,9 @@ export function filterConditions(filters: readonly DimensionFilter[], parameters
 }
 
 function ledgerExpression(dimension: Dimension, parameters: SqlParameters): string {
-  return dimension.column === undefined
-    ? `event.tags ->> ${parameters.add(dimension.tag)}::text`
-    : `event.${dimension.column}`
+  if (dimension.column === undefined) return `event.tags ->> ${parameters.add(dimension.tag)}::text`
+  // Ids of keys are uuids; whatever is compared with them is text.
+  return dimension.column === 'api_key_id' ? 'event.api_key_id::text' : `event.${dimension.column}`
 }
 
 /**

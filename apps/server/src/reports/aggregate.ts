@@ -1,5 +1,5 @@
 import { formatInstant } from '@tokentally/core'
-import type { Pool } from 'pg'
+import type { Pool, PoolClient } from 'pg'
 import { type AggregateRequest, aggregateStatement } from './aggregate-query.ts'
 
 /** Sums of one group. Counts are numbers, money is exact decimal text in US dollars. */
@@ -31,9 +31,9 @@ interface AggregateRow {
 }
 
 /** Runs an aggregate; groups are ordered by bucket, then by the groups in the order asked for. */
-export async function aggregate(pool: Pool, request: AggregateRequest): Promise<Aggregate> {
+export async function aggregate(database: Pool | PoolClient, request: AggregateRequest): Promise<Aggregate> {
   const statement = aggregateStatement(request)
-  const result = await pool.query<AggregateRow>(statement.text, [...statement.values])
+  const result = await database.query<AggregateRow>(statement.text, [...statement.values])
   const groups = result.rows
     .filter((row) => !row.is_total)
     .map((row) => ({ keys: keysOf(row, request), ...sumsOf(row) }))

@@ -16,6 +16,7 @@ export const DIMENSION_COLUMNS = {
   model: 'model',
   operation: 'operation',
   status: 'status',
+  api_key: 'api_key_id',
 } as const
 
 /** A dimension that events can be grouped and filtered by: a column, or one tag. */

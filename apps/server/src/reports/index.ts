@@ -1,6 +1,6 @@
 export { aggregate, bucketText, type Sums } from './aggregate.ts'
 export { bucketExpression, filterConditions, type Granularity } from './aggregate-query.ts'
-export { DIMENSION_COLUMNS, type DimensionFilter } from './dimensions.ts'
+export { DIMENSION_COLUMNS, type DimensionFilter, dimensionOf } from './dimensions.ts'
 export { decodeCursor, type EventPosition, encodeCursor, listCorrectionEntries } from './events-query.ts'
 export { readFilters } from './filters.ts'
 export { rangeParameters, readPeriod } from './period.ts'
