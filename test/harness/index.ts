@@ -1,5 +1,6 @@
 /** What tests of several parts together stand on. */
 export { createEmptyDatabase, createTestDatabase, type TestDatabase } from './database.ts'
+export { type EventStream, openEventStream } from './event-stream.ts'
 export {
   type ServiceOptions,
   type SpawnedService,

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Pool } from 'pg'
 import { authenticate, bootstrapOwner, registerAccessRoutes } from './access/index.ts'
-import { registerBudgetRoutes } from './budgets/index.ts'
+import { DecisionHub, registerBudgetRoutes, registerDecisionRoutes } from './budgets/index.ts'
 import { type Config, ConfigError } from './config.ts'
 import { registerCorrectionRoutes } from './corrections/index.ts'
 import { startEmbeddedDatabase } from './database/embedded.ts'
@@ -156,6 +156,7 @@ async function build(
   })
   const nowMs = () => now().getTime()
   const cache = authenticate(app, { pool, nowMs })
+  const decisions = new DecisionHub({ pool, logger, now })
   if (config.roles.includes('api')) {
     registerAccessRoutes(app, { pool, cache })
     registerPricingRoutes(app, { pool, ratingBooks, now, priceAdded: () => announcePriceChange(jobs) })
@@ -164,6 +165,7 @@ async function build(
     registerSimulationRoutes(app, { pool, now, logger })
     registerCorrectionRoutes(app, { pool, ratingBooks, now, newCorrectionId: randomUUID, onAppended })
     registerBudgetRoutes(app, { pool, now })
+    registerDecisionRoutes(app, decisions)
     registerGpuRoutes(app, { pool, now })
     registerTokenizerRoutes(app, { pool, now })
     registerIngestRoutes(app, {
@@ -181,6 +183,8 @@ async function build(
   closers.push(() => ledger.drain())
   await listener.serve(app)
   closers.push(stopListening)
+  // A stop waits for what is in flight, and streams are for ever.
+  closers.push(() => decisions.close())
   return { url: listener.url, newOwnerKey, databasePid: () => embedded?.pid(), stop }
 }
 

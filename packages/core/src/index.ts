@@ -5,6 +5,7 @@ export type {
   BudgetStatus,
   Enforcement,
 } from './budgets/budget.ts'
+export { creditDecision, type Decision, decisionOf } from './budgets/decision.ts'
 export {
   BUDGET_DIMENSIONS,
   type BudgetDefinition,
@@ -15,6 +16,14 @@ export {
   isBudgetDimension,
 } from './budgets/definition.ts'
 export { type PeriodRule, periodAt, periodBefore } from './budgets/period.ts'
+export {
+  type ModelPreference,
+  type ParsedPolicies,
+  type Policy,
+  type PolicyJson,
+  parsePolicies,
+  policySchema,
+} from './budgets/policy.ts'
 export { percentOf, remainingOf, rolledOver } from './budgets/standing.ts'
 export { formatInstant, isTimeZone, offsetMinutes, startOfDayMs } from './calendar/time-zone.ts'
 export {

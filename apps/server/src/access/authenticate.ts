@@ -66,9 +66,14 @@ export function authenticate(app: App, deps: AuthenticateDeps): KeyCache {
             : 'This API key is unknown or revoked.',
       })
     }
-    if (!allows(grant, scope)) {
-      reply.header('www-authenticate', `${CHALLENGE}, error="insufficient_scope", scope="${scope}"`)
-      throw new Problem({ code: 'forbidden', detail: `This needs an API key with the scope "${scope}".` })
+    const scopes = typeof scope === 'string' ? [scope] : scope
+    if (!scopes.some((one) => allows(grant, one))) {
+      reply.header(
+        'www-authenticate',
+        `${CHALLENGE}, error="insufficient_scope", scope="${scopes.join(' ')}"`,
+      )
+      const named = scopes.map((one) => `"${one}"`).join(' or ')
+      throw new Problem({ code: 'forbidden', detail: `This needs an API key with the scope ${named}.` })
     }
     request.organizationId = grant.organizationId
     request.apiKeyId = grant.apiKeyId

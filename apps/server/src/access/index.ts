@@ -2,4 +2,4 @@
 export { type AuthenticateDeps, authenticate, type KeyCache } from './authenticate.ts'
 export { bootstrapOwner, FIRST_ORGANIZATION } from './bootstrap.ts'
 export { registerAccessRoutes } from './routes.ts'
-export { findOrganization } from './store.ts'
+export { findActiveKeys, findOrganization } from './store.ts'

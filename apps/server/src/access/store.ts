@@ -47,6 +47,15 @@ export async function findGrant(pool: Pool, keyHash: Buffer): Promise<Grant | un
   return { organizationId: row.organization_id, apiKeyId: row.id, scopes: row.scopes }
 }
 
+/** Which of these keys still work. */
+export async function findActiveKeys(pool: Pool, ids: readonly string[]): Promise<ReadonlySet<string>> {
+  const { rows } = await pool.query<{ id: string }>(
+    'select id from api_key where id = any($1::uuid[]) and revoked_at is null',
+    [ids],
+  )
+  return new Set(rows.map((row) => row.id))
+}
+
 /** All keys of an organization, newest first, revoked ones included. */
 export async function listKeys(pool: Pool, organizationId: string): Promise<ApiKey[]> {
   const { rows } = await pool.query(

@@ -1,3 +1,5 @@
-/** Limits of spending: budgets and how they stand. */
+/** Limits of spending: budgets and how they stand, what follows from it for calls. */
+export { DecisionHub, type DecisionHubDependencies } from './decisions/decision-hub.ts'
+export { registerDecisionRoutes } from './decisions/routes.ts'
 export { type BudgetRoutesDependencies, registerBudgetRoutes } from './routes.ts'
 export { budgetStatuses } from './status.ts'

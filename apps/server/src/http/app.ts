@@ -16,8 +16,8 @@ export type Scope = 'ingest' | 'read' | 'write' | 'admin'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** The scope that a caller's key needs. A route without it is public. */
-    scope?: Scope
+    /** The scope that a caller's key needs, or one of several. A route without it is public. */
+    scope?: Scope | readonly Scope[]
   }
   interface FastifyRequest {
     /** The caller's organization (a uuid); set before the handler of every route that declares a `scope`. */
