@@ -151,7 +151,12 @@ export {
   type Quantities,
 } from './usage/meters.ts'
 export {
+  type CommonFields,
+  commonFieldsOf,
   forEachAttribute,
+  forEachCommonAttribute,
+  forEachOwnAttribute,
+  hasSameCommonFields,
   type SpanAttributes,
   type SpanView,
   usageEventJsonFromSpan,

@@ -108,27 +108,86 @@ export function usageEventToAttributes(event: UsageEvent): Record<string, string
   return attributes
 }
 
+type Visit = (name: string, value: string | number | boolean) => void
+
 /** Visits the event's span attributes, for who needs no object of them. */
-export function forEachAttribute(
-  event: UsageEvent,
-  visit: (name: string, value: string | number | boolean) => void,
-): void {
+export function forEachAttribute(event: UsageEvent, visit: Visit): void {
+  forEachCommonAttribute(event, visit)
+  forEachOwnAttribute(event, visit)
+}
+
+const COMMON_FIELDS = [
+  'status',
+  'estimated',
+  'streamed',
+  'team',
+  'project',
+  'businessUnit',
+  'costCenter',
+  'feature',
+  'agent',
+  'environment',
+  'provider',
+  'model',
+  'responseModel',
+  'operation',
+  'serviceTier',
+  'region',
+  'attempt',
+  'host',
+] as const satisfies readonly (keyof UsageEvent)[]
+
+/** What of an event is mostly the same from call to call: the attributes that `forEachCommonAttribute` visits. */
+export type CommonFields = Pick<UsageEvent, (typeof COMMON_FIELDS)[number]>
+
+/**
+ * The common fields alone, to be kept. Texts are copied: one that was cut out of a longer text, such as a request's,
+ * keeps all of that in memory.
+ */
+export function commonFieldsOf(event: UsageEvent): CommonFields {
+  const { host } = event
+  const copy: CommonFields = JSON.parse(JSON.stringify(event, [...COMMON_FIELDS]))
+  return host === undefined ? copy : { ...copy, host }
+}
+
+/** Whether two events have the same common attributes. */
+export function hasSameCommonFields(one: CommonFields, other: CommonFields): boolean {
+  // Written out: this is done for every event.
+  return (
+    one.status === other.status &&
+    one.estimated === other.estimated &&
+    one.streamed === other.streamed &&
+    one.team === other.team &&
+    one.project === other.project &&
+    one.businessUnit === other.businessUnit &&
+    one.costCenter === other.costCenter &&
+    one.feature === other.feature &&
+    one.agent === other.agent &&
+    one.environment === other.environment &&
+    one.provider === other.provider &&
+    one.model === other.model &&
+    one.responseModel === other.responseModel &&
+    one.operation === other.operation &&
+    one.serviceTier === other.serviceTier &&
+    one.region === other.region &&
+    one.attempt === other.attempt &&
+    one.host === other.host
+  )
+}
+
+/** Visits those attributes that are mostly the same from call to call. */
+export function forEachCommonAttribute(event: CommonFields, visit: Visit): void {
   const visitDefined = (name: string, value: string | number | boolean | undefined) => {
     if (value !== undefined) visit(name, value)
   }
-  visit('tokentally.event_id', event.eventId)
-  visit('tokentally.ts', new Date(event.tsMs).toISOString())
   visit('tokentally.status', event.status)
   visit('tokentally.estimated', event.estimated)
   visit('gen_ai.request.stream', event.streamed)
-  visitDefined(TEXT_FIELDS.customer_id[0], event.customer)
-  visitDefined(TEXT_FIELDS.user_id[0], event.user)
   visitDefined(TEXT_FIELDS.team_id[0], event.team)
   visitDefined(TEXT_FIELDS.project_id[0], event.project)
   visitDefined(TEXT_FIELDS.business_unit[0], event.businessUnit)
   visitDefined(TEXT_FIELDS.cost_center[0], event.costCenter)
   visitDefined(TEXT_FIELDS.feature[0], event.feature)
-  visitDefined(TEXT_FIELDS.conversation_id[0], event.conversation)
   visitDefined(TEXT_FIELDS.agent[0], event.agent)
   visitDefined(TEXT_FIELDS.environment[0], event.environment)
   visitDefined(TEXT_FIELDS.provider[0], event.provider)
@@ -137,6 +196,21 @@ export function forEachAttribute(
   visitDefined(TEXT_FIELDS.operation[0], event.operation)
   visitDefined(TEXT_FIELDS.service_tier[0], event.serviceTier)
   visitDefined(TEXT_FIELDS.region[0], event.region)
+  visitDefined('tokentally.attempt', event.attempt)
+  if (event.host !== undefined) visit('tokentally.host', JSON.stringify(event.host))
+  if (event.status === 'error') visit('error.type', '_OTHER')
+}
+
+/** Visits the other attributes. */
+export function forEachOwnAttribute(event: UsageEvent, visit: Visit): void {
+  const visitDefined = (name: string, value: string | number | boolean | undefined) => {
+    if (value !== undefined) visit(name, value)
+  }
+  visit('tokentally.event_id', event.eventId)
+  visit('tokentally.ts', isoTime(event.tsMs))
+  visitDefined(TEXT_FIELDS.customer_id[0], event.customer)
+  visitDefined(TEXT_FIELDS.user_id[0], event.user)
+  visitDefined(TEXT_FIELDS.conversation_id[0], event.conversation)
   visitDefined(TEXT_FIELDS.provider_request_id[0], event.providerRequestId)
   visitDefined(TEXT_FIELDS.prompt_hash[0], event.promptHash)
   visitDefined(TEXT_FIELDS.call_id[0], event.callId)
@@ -152,15 +226,25 @@ export function forEachAttribute(
   for (const tag in event.tags) visit(TAG_PREFIX + tag, event.tags[tag] ?? '')
   visitDefined('tokentally.latency_ms', event.latencyMs)
   visitDefined('tokentally.time_to_first_token_ms', event.timeToFirstTokenMs)
-  visitDefined('tokentally.attempt', event.attempt)
   visitDefined('tokentally.trace_id', event.traceId)
   visitDefined('tokentally.span_id', event.spanId)
-  if (event.host !== undefined) visit('tokentally.host', JSON.stringify(event.host))
   if (event.vendorUsage !== undefined) visit('tokentally.vendor_usage', JSON.stringify(event.vendorUsage))
   if (event.timeToFirstTokenMs !== undefined) {
     visit('gen_ai.response.time_to_first_chunk', event.timeToFirstTokenMs / 1000)
   }
-  if (event.status === 'error') visit('error.type', '_OTHER')
+}
+
+let isoSecond = Number.NaN
+let isoBeginning = ''
+
+/** As `toISOString`, which takes long: most events are of the same second as the one before. */
+function isoTime(ms: number): string {
+  const second = Math.floor(ms / 1000)
+  if (second !== isoSecond) {
+    isoBeginning = new Date(second * 1000).toISOString().slice(0, -'000Z'.length)
+    isoSecond = second
+  }
+  return `${isoBeginning}${String(Math.floor(ms - second * 1000)).padStart(3, '0')}Z`
 }
 
 /**

@@ -2,9 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import type { Spool, SpooledBatch } from '../spool/spool.ts'
-import type { SpooledEvent } from '../spool/spool-file.ts'
-import { readSpooled } from '../spool/spooled-event.ts'
-import { otlpRequest, spanJson } from './otlp-request.ts'
+import type { SpooledEvent } from '../spool/spooled-event.ts'
+import { otlpRequest } from './otlp-request.ts'
 
 /**
  * Carries the spool to the service. States: idle (nothing waits); gathering (`GATHER_MS`, or until a
@@ -35,10 +34,10 @@ export interface DeliveryOptions {
   readonly onError: (error: unknown) => void
 }
 
-/** A waiting event and the span that it is sent as. */
+/** A waiting event and the span that it is sent as, JSON in UTF-8. */
 interface Sendable {
   readonly spooled: SpooledEvent
-  readonly span: string
+  readonly span: Uint8Array
 }
 
 type Answer =
@@ -116,10 +115,10 @@ export class Delivery {
 
   /** An event that no service could understand must not hold up the others, nor vanish. */
   #sendable(batch: SpooledBatch, spooled: SpooledEvent): readonly Sendable[] {
-    const event = readSpooled(spooled.json)
-    if (!('unreadable' in event)) return [{ spooled, span: spanJson(event) }]
-    batch.setAside(spooled, event.unreadable)
-    this.#options.onError(new Error(`a usage event was set aside: ${event.unreadable}`))
+    const { span } = spooled
+    if (span instanceof Uint8Array) return [{ spooled, span }]
+    batch.setAside(spooled, span.unreadable)
+    this.#options.onError(new Error(`a usage event was set aside: ${span.unreadable}`))
     return []
   }
 

@@ -2,7 +2,8 @@ import { closeSync, fstatSync, ftruncateSync, openSync, readSync, renameSync, wr
 
 /** A line of the log and where it ends: what lies before `end` can be forgotten once the line is. */
 export interface LogLine {
-  readonly text: string
+  /** UTF-8, without the line feed. */
+  readonly bytes: Uint8Array
   readonly end: number
 }
 
@@ -53,7 +54,7 @@ export class EventLog {
       const bytes = this.#bytes(from, length)
       let start = 0
       for (let end = bytes.indexOf(LF); end !== -1 && lines.length < limit; end = bytes.indexOf(LF, start)) {
-        lines.push({ text: bytes.toString('utf8', start, end), end: from + end + 1 })
+        lines.push({ bytes: bytes.subarray(start, end), end: from + end + 1 })
         start = end + 1
       }
       if (from + bytes.length >= this.#size) break

@@ -29,7 +29,7 @@ describe('the spool file', () => {
       import { SpoolFile } from ${JSON.stringify(new URL('./spool-file.ts', import.meta.url).href)}
       const spool = new SpoolFile(${JSON.stringify(path)})
       for (let id = 0; ; id += 1) { spool.append(String(id)); writeSync(1, id + '\\n') }`
-    const child = spawn(process.execPath, ['--input-type=module', '-e', source])
+    const child = spawn(process.execPath, ['--conditions=source', '--input-type=module', '-e', source])
     let printed = ''
     let lockError: unknown
     child.stdout.on('data', (chunk: Buffer) => {

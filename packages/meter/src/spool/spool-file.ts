@@ -1,12 +1,7 @@
 import { rmSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { EventLog } from './event-log.ts'
-
-/** An event at rest: its JSON text (`spooledJson`), and where it ends in its log. */
-export interface SpooledEvent {
-  readonly json: string
-  readonly end: number
-}
+import { SpooledEvent } from './spooled-event.ts'
 
 /** The log is made shorter when this much of it is delivered, and more than is not. */
 const FORGET_BYTES = 8 * 1024 * 1024
@@ -76,7 +71,7 @@ export class SpoolFile {
 
   /** The oldest waiting events; they stay until `acknowledge`. */
   oldest(limit: number): readonly SpooledEvent[] {
-    return this.#log.read(this.#delivered, limit).map(({ text, end }) => ({ json: text, end }))
+    return this.#log.read(this.#delivered, limit).map(({ bytes, end }) => new SpooledEvent(bytes, end))
   }
 
   /** Forgets the events that `oldest` gave. */

@@ -2,8 +2,9 @@ import { mkdirSync, readdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import type { UsageEvent } from '@tokentally/core'
 import type { EventSink } from '../event-sink.ts'
-import { isCorrupt, isOwnedByAnother, type SpooledEvent, SpoolFile } from './spool-file.ts'
-import { spooledJson } from './spooled-event.ts'
+import { spanJson } from './span-json.ts'
+import { isCorrupt, isOwnedByAnother, SpoolFile } from './spool-file.ts'
+import { SpooledEvent } from './spooled-event.ts'
 
 /**
  * Events that wait for delivery. Each process has a file of its own in the spool directory; files of dead
@@ -67,10 +68,10 @@ export class Spool implements EventSink {
   append(event: UsageEvent): void {
     try {
       if (this.#isClosed) {
-        this.#appendLate(spooledJson(event))
+        this.#appendLate(spanJson(event))
         return
       }
-      this.#append(spooledJson(event))
+      this.#append(spanJson(event))
       this.onAppended()
     } catch (error) {
       this.#options.onError(error)
@@ -120,14 +121,14 @@ export class Spool implements EventSink {
       return
     }
     if (file === undefined) {
-      this.#memory.push({ json, end: 0 })
+      this.#memory.push(new SpooledEvent(Buffer.from(json), 0))
       return
     }
     try {
       file.append(json)
     } catch (error) {
       this.#options.onError(error)
-      this.#memory.push({ json, end: 0 })
+      this.#memory.push(new SpooledEvent(Buffer.from(json), 0))
     }
   }
 

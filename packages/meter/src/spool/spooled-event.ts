@@ -1,15 +1,35 @@
 import type { UsageEvent } from '@tokentally/core'
+import { isSpanJson, spanJson } from './span-json.ts'
 
 /**
- * The form in which events wait: the meter's own object as it is, because it is written while the application
- * waits for its answer. Everything else is left to the delivery.
+ * An event at rest. It waits as the JSON text of the span that it is sent as (`spanJson`): made once, when the event
+ * is recorded, and from then on only copied.
  */
-export function spooledJson(event: UsageEvent): string {
-  return JSON.stringify(event)
+export class SpooledEvent {
+  readonly #line: Uint8Array
+  /** Where it ends in its log. */
+  readonly end: number
+
+  /** @param line UTF-8 */
+  constructor(line: Uint8Array, end: number) {
+    this.#line = line
+    this.end = end
+  }
+
+  get json(): string {
+    return Buffer.from(this.#line.buffer, this.#line.byteOffset, this.#line.length).toString('utf8')
+  }
+
+  /** The JSON text of its span in UTF-8; or why there is none: another version's event, or a damaged file's. */
+  get span(): Uint8Array | { readonly unreadable: string } {
+    if (isSpanJson(this.#line)) return this.#line
+    const event = readEvent(this.json)
+    return 'unreadable' in event ? event : Buffer.from(spanJson(event))
+  }
 }
 
-/** @returns the event, or why it cannot be read: another version's, or a damaged file's */
-export function readSpooled(json: string): UsageEvent | { readonly unreadable: string } {
+/** Versions up to 0.1.0 kept the meter's own object as it was. */
+function readEvent(json: string): UsageEvent | { readonly unreadable: string } {
   try {
     const value: unknown = JSON.parse(json)
     return isEvent(value) ? value : { unreadable: 'it is no usage event' }
