@@ -14,7 +14,7 @@ import {
 import type { CallIdentity } from './call-identity.ts'
 
 /** What a call is read by; the request's body only where a tap has seen one. */
-export type CallReader = UsageReader & { readonly requestBody?: string | undefined }
+export type CallReader = UsageReader
 
 /** What a model wrote, as its reader kept it. */
 export type WrittenText = Pick<UsageReader, 'outputText' | 'outputToolCalls' | 'keptOutput'>

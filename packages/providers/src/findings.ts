@@ -1,6 +1,6 @@
-import { type VendorUsage, vendorUsageOf } from '@tokentally/core'
+import { isVendorUsage, type VendorUsage, vendorUsageOf } from '@tokentally/core'
 import type { BodyProblem } from './plain-body.ts'
-import { isJsonObject } from './reader.ts'
+import { isJsonObject, type Writable } from './reader.ts'
 
 /** What is to be said of a usage, beside the counts that were read from it. */
 export interface UsageFindings {
@@ -16,9 +16,18 @@ export interface UsageFindings {
  * @param problem why the body could not be read at all
  */
 export function findingsOf(usage: unknown, problem?: BodyProblem): UsageFindings {
-  const vendorUsage = vendorUsageOf(usage)
+  // Most are numbers alone, and nobody else has them: nothing is taken out, and nothing copied.
+  const vendorUsage = isVendorUsage(usage) && isNotEmpty(usage) ? usage : vendorUsageOf(usage)
   const reason = problem ?? (hasInvalidCounts(usage, LEVELS_MAX) ? 'invalid_usage' : undefined)
-  return { ...(vendorUsage !== undefined && { vendorUsage }), ...(reason !== undefined && { reason }) }
+  const findings: Writable<UsageFindings> = {}
+  if (vendorUsage !== undefined) findings.vendorUsage = vendorUsage
+  if (reason !== undefined) findings.reason = reason
+  return findings
+}
+
+function isNotEmpty(object: object): boolean {
+  for (const _ in object) return true
+  return false
 }
 
 /** Usage objects of all vendors are flatter than this. */

@@ -86,7 +86,7 @@ export function readGemini(request: ReaderRequest): UsageReader {
       ]),
     respond(answeredStatus, header) {
       status = answeredStatus
-      isEvents = isEventStream(header)
+      isEvents = isEventStream(header('content-type'))
     },
     push(bytes) {
       if (isEvents) for (const event of sse.push(bytes)) readEvent(event)

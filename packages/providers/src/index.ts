@@ -34,14 +34,11 @@ export {
   type WrittenAnswer,
 } from './tokenizer/token-counter.ts'
 
-/** A reader, and the request that it was made for. */
-export type ExchangeReader = UsageReader & { readonly requestBody: string | undefined }
-
 /** Makes the reader for one exchange. */
 export function createReader(
   call: RecognizedCall,
   request: Omit<ReaderRequest, 'model' | 'resultsId'>,
-): ExchangeReader {
+): UsageReader {
   const { provider } = call
   // Requests to Bedrock are signed, body and all: a changed one is refused.
   const isSigned = provider === 'aws.bedrock' || provider === 'bedrock'
@@ -52,5 +49,6 @@ export function createReader(
     model: call.model,
     resultsId: call.resultsId,
   })
-  return Object.assign(reader, { requestBody: request.bodyText })
+  reader.requestBody = request.bodyText
+  return reader
 }

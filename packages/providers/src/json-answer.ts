@@ -97,7 +97,7 @@ export function jsonAnswer(format: AnswerFormat): JsonAnswer {
     },
     respond(answeredStatus, header) {
       status = answeredStatus
-      isStreamed = isEventStream(header)
+      isStreamed = isEventStream(header('content-type'))
       contentType = header('content-type')
       isBinary = /^\s*(?:(?:audio|image|video)\/|application\/octet-stream)/i.test(contentType ?? '')
     },

@@ -30,6 +30,7 @@ import {
   textAt,
   textsOf,
   type UsageReader,
+  type Writable,
   withoutContradictions,
 } from './reader.ts'
 
@@ -67,9 +68,15 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
   let hardware: JsonObject | undefined
   let problem: BodyProblem | undefined
   let contentType: string | null = null
-  const output = new OutputText((data, into) => addTexts(parseJsonObject(data), into))
-  const sse = new SseParser()
   const plain = new PlainBody()
+  let stream: ChatStream | undefined
+  const streamOf = (): ChatStream => {
+    stream ??= {
+      output: new OutputText((data, into) => addTexts(parseJsonObject(data), into)),
+      sse: new SseParser(),
+    }
+    return stream
+  }
 
   const readAnswer = (answer: JsonObject) => {
     responseModel = textAt(answer, 'model') || responseModel
@@ -85,7 +92,7 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
   /** @returns the bytes of the event that the application may see */
   const readEvent = (event: SseEvent): Uint8Array => {
     if (event.data === '') return event.raw
-    output.keep(latin1(event.raw))
+    streamOf().output.keep(latin1(event.raw))
     if (event.data.trim() === '[DONE]') {
       isComplete = true
       return event.raw
@@ -111,14 +118,15 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
       textsOf(['messages', 'tools', 'functions', 'prompt', 'suffix'].map((key) => body.json?.[key])),
     respond(answeredStatus, header) {
       status = answeredStatus
-      isStreamed = isEventStream(header)
       contentType = header('content-type')
+      isStreamed = isEventStream(contentType)
     },
     push(bytes) {
       if (!isStreamed) {
         plain.add(bytes)
         return bytes
       }
+      const { output, sse } = streamOf()
       const passing = responseModel === undefined ? undefined : sse.wholeEvents(bytes)
       if (passing !== undefined && !isNotable(passing)) {
         const visible = isInjected ? withoutNullUsages(passing, bytes) : bytes
@@ -136,30 +144,28 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
         readPlain()
         return NO_BYTES
       }
-      const last = sse.end()
+      const last = stream?.sse.end()
       if (last === undefined) return NO_BYTES
       const visible = readEvent(last)
       return isInjected ? visible : NO_BYTES
     },
     result(): ReadUsage {
-      return {
-        ...(responseModel !== undefined && { responseModel }),
-        ...usageRead(usage, breakdown, hardware),
-        ...(serviceTier !== undefined && { serviceTier }),
-        ...(problem !== undefined && { reason: problem }),
-        isComplete,
-        isStreamed,
-        ...(responseId !== undefined && { responseId }),
-        ...(errorType !== undefined && { errorType }),
-      }
+      const read: Writable<ReadUsage> = { isComplete, isStreamed }
+      if (responseModel !== undefined) read.responseModel = responseModel
+      addUsage(read, usage, breakdown, hardware)
+      if (serviceTier !== undefined) read.serviceTier = serviceTier
+      if (problem !== undefined) read.reason = problem
+      if (responseId !== undefined) read.responseId = responseId
+      if (errorType !== undefined) read.errorType = errorType
+      return read
     },
     outputText: () => written().toString(),
     outputToolCalls: () => written().toolCalls,
-    keptOutput: () => (isStreamed ? output.kept : undefined),
+    keptOutput: () => (isStreamed ? streamOf().output.kept : undefined),
   }
 
   function written(): OutputText | BoundedText {
-    if (isStreamed) return output
+    if (isStreamed) return streamOf().output
     const text = new BoundedText()
     addTexts(answered ?? parseCutJson(cutText), text)
     return text
@@ -181,6 +187,12 @@ export function readOpenaiChat(request: ReaderRequest): UsageReader {
   }
 }
 
+/** What only streams need. */
+interface ChatStream {
+  readonly output: OutputText
+  readonly sse: SseParser
+}
+
 type ChatUsage = Omit<ReadUsage, 'isComplete' | 'isStreamed' | 'errorType'>
 
 /** What a whole completion says of its usage: one of a batch. */
@@ -188,33 +200,37 @@ export function chatUsage(answer: JsonObject): ChatUsage {
   const responseModel = textAt(answer, 'model') || undefined
   const responseId = textAt(answer, 'id') || undefined
   const serviceTier = textAt(answer, 'service_tier') ?? textAt(objectAt(answer, 'usage'), 'service_tier')
-  return {
-    ...(responseModel !== undefined && { responseModel }),
-    ...usageRead(usageIn(answer), breakdownIn(answer), hardwareUsage(answer)),
-    ...(serviceTier !== undefined && { serviceTier }),
-    ...(responseId !== undefined && { responseId }),
-  }
+  const read: Writable<ChatUsage> = {}
+  if (responseModel !== undefined) read.responseModel = responseModel
+  addUsage(read, usageIn(answer), breakdownIn(answer), hardwareUsage(answer))
+  if (serviceTier !== undefined) read.serviceTier = serviceTier
+  if (responseId !== undefined) read.responseId = responseId
+  return read
 }
 
-function usageRead(
+/** Adds what the usage says, its own model and counts before those of the answer. */
+function addUsage(
+  read: Writable<ChatUsage>,
   usage: JsonObject | undefined,
   breakdown: JsonObject | undefined,
   hardware: JsonObject | undefined,
-): ChatUsage {
+): void {
   const whole = usage === undefined ? undefined : quantitiesOf(usage)
   const cost = reportedCostUsd(usage)
-  const [own, ...apart] = breakdown === undefined ? [] : modelUsages(breakdown)
+  const [own, ...apart] = breakdown === undefined ? NO_MODELS : modelUsages(breakdown)
   const mismatch = own?.mismatch ?? whole?.mismatch ?? breakdownMismatch(whole?.quantities, own, apart)
   const quantities = own?.quantities ?? whole?.quantities
-  return {
-    ...(own?.responseModel !== undefined && { responseModel: own.responseModel }),
-    ...(quantities !== undefined && { quantities }),
-    ...(mismatch !== undefined && { mismatch }),
-    ...findingsOf(hardware === undefined ? usage : { ...usage, x_groq: hardware }),
-    ...(cost !== undefined && { reportedCostUsd: cost }),
-    ...(apart.length > 0 && { apart }),
-  }
+  const { vendorUsage, reason } = findingsOf(hardware === undefined ? usage : { ...usage, x_groq: hardware })
+  if (own?.responseModel !== undefined) read.responseModel = own.responseModel
+  if (quantities !== undefined) read.quantities = quantities
+  if (mismatch !== undefined) read.mismatch = mismatch
+  if (vendorUsage !== undefined) read.vendorUsage = vendorUsage
+  if (reason !== undefined) read.reason = reason
+  if (cost !== undefined) read.reportedCostUsd = cost
+  if (apart.length > 0) read.apart = apart
 }
+
+const NO_MODELS: readonly ApartUsage[] = []
 
 /** Models of a breakdown that become events of their own, at most. */
 const MODELS_MAX = 100
@@ -291,16 +307,22 @@ function addInputParts(quantities: Record<string, number>, input: number, usage:
   addPart(quantities, 'cache_write_tokens', written)
   let uncached = Math.max(0, input - read - written)
   let cached = read
-  for (const kind of ['audio', 'image'] as const) {
-    const count = countAt(details, `${kind}_tokens`) ?? 0
+  for (const { member, besideCache, insideCache } of INPUT_KINDS) {
+    const count = countAt(details, member) ?? 0
+    if (count === 0) continue
     const beside = Math.min(count, uncached)
     const inside = Math.min(count - beside, cached)
-    addPart(quantities, `${kind}_input_tokens`, beside)
-    addPart(quantities, `${kind}_cache_read_tokens`, inside)
+    addPart(quantities, besideCache, beside)
+    addPart(quantities, insideCache, inside)
     uncached -= beside
     cached -= inside
   }
 }
+
+const INPUT_KINDS = [
+  { member: 'audio_tokens', besideCache: 'audio_input_tokens', insideCache: 'audio_cache_read_tokens' },
+  { member: 'image_tokens', besideCache: 'image_input_tokens', insideCache: 'image_cache_read_tokens' },
+] as const
 
 function addPart(quantities: Record<string, number>, meter: string, count: number | undefined): void {
   if (count !== undefined && count > 0) quantities[meter] = count

@@ -73,6 +73,8 @@ export interface ReaderRequest {
  */
 export interface UsageReader {
   readonly requestedModel: string | undefined
+  /** The request body as the application made it, where there is one; `createReader` sets it. */
+  requestBody?: string | undefined
   /** The request body to send instead of the application's. */
   readonly rewrittenBody: string | undefined
   /** Text of the request, for estimating. */
@@ -112,6 +114,9 @@ export const NO_BYTES: Uint8Array = new Uint8Array(0)
 
 /** Longest answer text that is kept for an estimate, in characters; beyond it the text is cut. */
 export const OUTPUT_TEXT_MAX = 1_048_576
+
+/** While it is being made: field by field, which costs less than spreading what is there. */
+export type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
 /** A JSON object as it arrives: nothing about it is known. */
 export type JsonObject = Readonly<Record<string, unknown>>
@@ -279,7 +284,8 @@ export function jsonText(value: unknown): string | undefined {
   }
 }
 
-/** Whether the answer is a stream of server-sent events. */
-export function isEventStream(header: (name: string) => string | null): boolean {
-  return (header('content-type') ?? '').toLowerCase().includes('text/event-stream')
+/** Whether an answer of this content type is a stream of server-sent events. */
+export function isEventStream(contentType: string | null): boolean {
+  if (contentType === null || contentType === 'application/json') return false
+  return contentType.toLowerCase().includes('text/event-stream')
 }

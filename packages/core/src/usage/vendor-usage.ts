@@ -20,19 +20,28 @@ export const vendorUsageSchema = z
 
 /** Whether a value is a usage object within the limits. */
 export function isVendorUsage(value: unknown): value is VendorUsage {
+  const numbers = numbersIn(value, LEVELS_MAX)
+  return numbers !== undefined && numbers <= NUMBERS_MAX
+}
+
+/** How many numbers a usage object has; undefined when it is none. */
+function numbersIn(usage: unknown, levels: number): number | undefined {
+  if (!isObject(usage) || levels === 0) return undefined
   let numbers = 0
-  const isUsage = (candidate: unknown, levels: number): candidate is VendorUsage => {
-    if (!isObject(candidate) || levels === 0) return false
-    for (const name in candidate) {
-      const entry = candidate[name]
-      if (!NAME.test(name) || name === '__proto__') return false
-      if (typeof entry !== 'number') {
-        if (!isUsage(entry, levels - 1) || Object.keys(entry).length === 0) return false
-      } else if (!Number.isFinite(entry) || ++numbers > NUMBERS_MAX) return false
+  for (const name in usage) {
+    if (!NAME.test(name) || name === '__proto__') return undefined
+    const entry = usage[name]
+    if (typeof entry === 'number') {
+      if (!Number.isFinite(entry)) return undefined
+      numbers++
+      continue
     }
-    return true
+    const inside = numbersIn(entry, levels - 1)
+    // Without a number there is nothing inside.
+    if (inside === undefined || inside === 0) return undefined
+    numbers += inside
   }
-  return isUsage(value, LEVELS_MAX)
+  return numbers
 }
 
 /**
