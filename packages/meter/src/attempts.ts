@@ -20,13 +20,14 @@ const OPEN_MAX = 1_000
 export class Attempts {
   readonly #open = new Map<string, { readonly callId: string | undefined; readonly atMs: number }>()
 
-  next(key: AttemptKey, nowMs: number): Attempt {
-    const number = Number(key.retryCount ?? 0)
+  /** @param now UTC milliseconds; asked only for repetitions */
+  next(key: AttemptKey, now: () => number): Attempt {
+    const number = key.retryCount === null || key.retryCount === '0' ? 0 : Number(key.retryCount)
     if (!Number.isSafeInteger(number) || number <= 0) return { number: 0, callId: undefined }
     const name = nameOf(key, number - 1)
     const last = this.#open.get(name)
     this.#open.delete(name)
-    const isLinked = last !== undefined && nowMs - last.atMs < LINK_MAX_MS
+    const isLinked = last !== undefined && now() - last.atMs < LINK_MAX_MS
     return { number: Math.min(number, 1000), callId: isLinked ? last.callId : undefined }
   }
 

@@ -65,11 +65,16 @@ export function isDispatcher(value: unknown): value is Dispatcher {
 
 /** Taps the dispatchers that are the global ones now; to be called again when the application sets others. */
 export function tapGlobalDispatchers(dependenciesOf: () => TapDependencies | undefined): void {
-  for (const symbol of GLOBAL_DISPATCHERS) {
-    const dispatcher: unknown = Reflect.get(globalThis, symbol)
+  for (let index = 0; index < GLOBAL_DISPATCHERS.length; index++) {
+    const dispatcher: unknown = Reflect.get(globalThis, GLOBAL_DISPATCHERS[index] ?? '')
+    // Asked at every request of undici, and nearly always the same.
+    if (dispatcher === lastGlobal[index]) continue
+    lastGlobal[index] = dispatcher
     if (isDispatcher(dispatcher)) tapDispatcher(dispatcher, dependenciesOf)
   }
 }
+
+const lastGlobal: unknown[] = []
 
 /** Meters what is sent through a dispatcher from now on. Twice is once. */
 export function tapDispatcher(
@@ -152,15 +157,19 @@ function prepare(
 
 /** The application's handler with the exchange in between. */
 function watching(handler: object, exchange: Exchange): object {
-  return isHandler(handler)
-    ? passOn(handler, new WatchingHandler(handler, exchange))
-    : passOn(handler, new WatchingLegacyHandler(handler, exchange))
+  const names = passedOn(handler)
+  if (isHandler(handler)) {
+    const Watching = known(watchingHandlers, names, passingOn)
+    return new Watching(handler, exchange)
+  }
+  const Watching = known(watchingLegacyHandlers, names, passingOnLegacy)
+  return new Watching(handler, exchange)
 }
 
 class WatchingLegacyHandler {
   readonly #handler: LegacyHandler
   readonly #exchange: Exchange
-  #resume: () => void = () => undefined
+  #resume: (() => void) | undefined
 
   constructor(handler: LegacyHandler, exchange: Exchange) {
     this.#handler = handler
@@ -191,6 +200,10 @@ class WatchingLegacyHandler {
     this.#handler.onComplete?.(rawTrailers)
   }
 
+  passOn(name: string, args: readonly unknown[]): unknown {
+    return callMethod(this.#handler, name, args)
+  }
+
   onError(error: unknown): void {
     const wasLeft = this.#exchange.isLeft
     this.#exchange.fail()
@@ -199,12 +212,12 @@ class WatchingLegacyHandler {
 
   #leave(abort: Abort, reason: unknown): void {
     if (this.#exchange.isLeft) return
-    if (!this.#exchange.leave({ abort, resume: () => this.#resume() })) {
+    if (!this.#exchange.leave({ abort, resume: () => this.#resume?.() })) {
       abort(reason)
       return
     }
     this.#handler.onError?.(reason ?? abortError())
-    this.#resume()
+    this.#resume?.()
   }
 }
 
@@ -246,6 +259,10 @@ class WatchingHandler {
     const wasLeft = this.#exchange.isLeft
     this.#exchange.fail()
     if (!wasLeft) this.#handler.onResponseError?.(this.#controllerFor(controller), error)
+  }
+
+  passOn(name: string, args: readonly unknown[]): unknown {
+    return callMethod(this.#handler, name, args)
   }
 
   #controllerFor(controller: Controller): Controller {
@@ -297,13 +314,23 @@ function headerOf(headers: unknown, name: string): string | null {
     const flat: readonly unknown[] = headers
     for (let index = 0; index + 1 < flat.length; index += 2) {
       const key = flat[index]
-      if (key instanceof Uint8Array && key.length === name.length && latin1(key).toLowerCase() === name) {
-        return latin1(flat[index + 1])
-      }
+      if (key instanceof Uint8Array && isNamed(key, name)) return latin1(flat[index + 1])
     }
     return null
   }
   return headerPairs(headers).find(([key]) => key.toLowerCase() === name)?.[1] ?? null
+}
+
+/** Whether the bytes of a header's name are this one, in whatever case. */
+function isNamed(bytes: Uint8Array, name: string): boolean {
+  if (bytes.length !== name.length) return false
+  // From the end: many begin with `x-`.
+  for (let index = bytes.length - 1; index >= 0; index--) {
+    const byte = bytes[index] ?? 0
+    const lower = byte >= 0x41 && byte <= 0x5a ? byte + 0x20 : byte
+    if (lower !== name.charCodeAt(index)) return false
+  }
+  return true
 }
 
 /** What undici tells a handler whose request was aborted without a reason. */
@@ -324,14 +351,63 @@ const PASSED_ON = [
   'onInfo',
 ] as const
 
-/** Puts methods of a handler that are no concern of ours on the one in its place. */
-function passOn(handler: object, watching: object): object {
-  for (const name of PASSED_ON) {
-    if (!(name in handler)) continue
-    const method: unknown = Reflect.get(handler, name)
-    if (typeof method === 'function') Reflect.set(watching, name, method.bind(handler))
+/** Which of those methods a handler has, a bit for each: undici asks whether they are there. */
+function passedOn(handler: object): number {
+  let names = 0
+  for (let index = 0; index < PASSED_ON.length; index++) {
+    const name = PASSED_ON[index]
+    if (name !== undefined && typeof Reflect.get(handler, name) === 'function') names |= 1 << index
   }
-  return watching
+  return names
+}
+
+/** Classes by the methods that they pass on: handlers of one kind have the same. */
+const watchingHandlers = new Map<number, typeof WatchingHandler>()
+const watchingLegacyHandlers = new Map<number, typeof WatchingLegacyHandler>()
+
+function known<Class>(classes: Map<number, Class>, names: number, make: (names: number) => Class): Class {
+  let found = classes.get(names)
+  if (found === undefined) {
+    found = make(names)
+    classes.set(names, found)
+  }
+  return found
+}
+
+function passingOn(names: number): typeof WatchingHandler {
+  class PassingOn extends WatchingHandler {}
+  addPassedOn(PassingOn.prototype, names)
+  return PassingOn
+}
+
+function passingOnLegacy(names: number): typeof WatchingLegacyHandler {
+  class PassingOn extends WatchingLegacyHandler {}
+  addPassedOn(PassingOn.prototype, names)
+  return PassingOn
+}
+
+/** A handler in another one's place. */
+interface StandIn {
+  /** Calls a method of the other one that is no concern of ours. */
+  passOn(name: string, args: readonly unknown[]): unknown
+}
+
+function addPassedOn(prototype: StandIn, names: number): void {
+  for (const [index, name] of PASSED_ON.entries()) {
+    if ((names & (1 << index)) === 0) continue
+    Object.defineProperty(prototype, name, {
+      value(this: StandIn, ...args: unknown[]) {
+        return this.passOn(name, args)
+      },
+      configurable: true,
+      writable: true,
+    })
+  }
+}
+
+function callMethod(object: object, name: string, args: readonly unknown[]): unknown {
+  const method: unknown = Reflect.get(object, name)
+  return typeof method === 'function' ? Reflect.apply(method, object, args) : undefined
 }
 
 const UNSTARTED: Controller = {
@@ -406,5 +482,6 @@ function isIterable(value: object): value is Iterable<unknown> {
 }
 
 function latin1(value: unknown): string {
+  if (Buffer.isBuffer(value)) return value.toString('latin1')
   return value instanceof Uint8Array ? Buffer.from(value).toString('latin1') : String(value)
 }

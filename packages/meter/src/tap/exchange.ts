@@ -1,5 +1,6 @@
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
 import { createReader, type RecognizedCall } from '@tokentally/providers'
+import type { Attempt } from '../attempts.ts'
 import { type CallEnd, MeteredCall } from '../call.ts'
 import { pendingEvents } from '../pending-events.ts'
 import { attempts, guarded, type TapDependencies } from './tap.ts'
@@ -35,7 +36,8 @@ export function abandonLeft(): void {
 export class Exchange {
   readonly #dependencies: TapDependencies
   readonly #metered: MeteredCall
-  readonly #fail: () => void
+  readonly #key: RequestKey
+  readonly #attempt: Attempt
   /** What to send instead of the application's body. */
   readonly rewrittenBody: string | undefined
   #decoder: ReturnType<typeof createGunzip> | undefined
@@ -49,7 +51,7 @@ export class Exchange {
   #isBroken = false
   #bytesAfterLeaving = 0
   #timer: NodeJS.Timeout | undefined
-  #onOver: () => void = () => undefined
+  #onOver: (() => void) | undefined
   #upstream: Upstream | undefined
   /** The transport may follow a redirect: its answer is not the last one. */
   #isFollowed: boolean
@@ -67,11 +69,10 @@ export class Exchange {
   ) {
     this.#dependencies = dependencies
     this.#isFollowed = isFollowed
-    const { now } = dependencies
+    this.#key = key
     const reader = createReader(call, { bodyText: key.body, injectStreamUsage })
-    const attempt = attempts.next(key, now())
-    this.#metered = new MeteredCall(dependencies, call, reader, attempt)
-    this.#fail = () => attempts.failed(key, attempt, now())
+    this.#attempt = attempts.next(key, dependencies.now)
+    this.#metered = new MeteredCall(dependencies, call, reader, this.#attempt)
     this.rewrittenBody = reader.rewrittenBody
   }
 
@@ -98,12 +99,14 @@ export class Exchange {
    */
   respond(status: number, header: (name: string) => string | null, isEncoded: boolean): void {
     if (status < 200) return
-    guarded(this.#dependencies, () => {
+    try {
       this.#status = status
       if (status >= 400) this.#fail()
       this.#metered.respond(status, header)
       if (isEncoded) this.#decodeAs(header('content-encoding'))
-    })
+    } catch (error) {
+      this.#dependencies.onError(error)
+    }
   }
 
   /** Bytes of the body. @returns what the application may see; undefined when that is nothing */
@@ -154,7 +157,7 @@ export class Exchange {
     if (this.#isOver) return undefined
     if (this.#status === 0) {
       this.#isOver = true
-      this.#onOver()
+      this.#onOver?.()
       guarded(this.#dependencies, () => {
         this.#fail()
         this.#metered.fail()
@@ -214,11 +217,17 @@ export class Exchange {
     return this.#isOver
   }
 
+  /** The SDK may try again. */
+  #fail(): void {
+    attempts.failed(this.#key, this.#attempt, this.#dependencies.now())
+  }
+
   #isRedirect(): boolean {
     return this.#status >= 300 && this.#status < 400
   }
 
   #decodeAs(encoding: string | null): void {
+    if (encoding === null) return
     this.#decoder = createDecoder(encoding)
     this.#decoder?.on('data', (chunk: Buffer) => guarded(this.#dependencies, () => this.#metered.push(chunk)))
     this.#decoder?.on('error', () => {
@@ -229,24 +238,40 @@ export class Exchange {
   #endOfBody(): Uint8Array | undefined {
     if (this.#isEnded) return undefined
     this.#isEnded = true
-    return guarded(this.#dependencies, () => this.#metered.endOfBody())
+    try {
+      return this.#metered.endOfBody()
+    } catch (error) {
+      this.#dependencies.onError(error)
+      return undefined
+    }
   }
 
   #over(how: CallEnd): void {
     if (this.#isOver) return
     this.#isOver = true
-    this.#onOver()
-    leftExchanges.delete(this)
-    clearTimeout(this.#timer)
-    const decoder = this.#decoder
-    if (decoder === undefined) {
-      guarded(this.#dependencies, () => this.#metered.end(how))
-      return
+    this.#onOver?.()
+    if (this.#timer !== undefined) {
+      leftExchanges.delete(this)
+      clearTimeout(this.#timer)
     }
+    const decoder = this.#decoder
+    if (decoder === undefined) this.#end(how)
+    else this.#endDecoded(decoder, how)
+  }
+
+  #end(how: CallEnd): void {
+    try {
+      this.#metered.end(how)
+    } catch (error) {
+      this.#dependencies.onError(error)
+    }
+  }
+
+  #endDecoded(decoder: ReturnType<typeof createGunzip>, how: CallEnd): void {
     // What the decoder still holds belongs to the answer; a cut one ends in an error, and is counted too.
     const end = () => {
       this.#endOfBody()
-      guarded(this.#dependencies, () => this.#metered.end(how))
+      this.#end(how)
     }
     if (this.#isBroken) {
       end()
@@ -270,7 +295,7 @@ export class Exchange {
   }
 }
 
-function createDecoder(encoding: string | null): ReturnType<typeof createGunzip> | undefined {
+function createDecoder(encoding: string): ReturnType<typeof createGunzip> | undefined {
   switch (encoding) {
     case 'gzip':
     case 'x-gzip':

@@ -1,4 +1,4 @@
-import { mayBeCall, type RecognizedCall } from '@tokentally/providers'
+import type { RecognizedCall } from '@tokentally/providers'
 import { isDispatcher, tapDispatcher } from './dispatcher.ts'
 import { Exchange } from './exchange.ts'
 import {
@@ -41,9 +41,8 @@ function callOf(
   init: RequestInit | undefined,
   dependencies: TapDependencies,
 ): RecognizedCall | undefined {
-  const url = urlOf(input)
-  if (!mayBeCall(url)) return undefined
-  return recognizeOnce(url, init?.method ?? (input instanceof Request ? input.method : 'GET'), dependencies)
+  const method = init?.method ?? (input instanceof Request ? input.method : 'GET')
+  return recognizeOnce(urlOf(input), method, dependencies)
 }
 
 function urlOf(input: string | URL | Request): string {

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { type EndpointMapping, type RecognizedCall, recognize } from '@tokentally/providers'
+import { type EndpointMapping, mayBeCall, type RecognizedCall, recognize } from '@tokentally/providers'
 import { Attempts } from '../attempts.ts'
 import type { CallDependencies } from '../call.ts'
 import type { Exchange } from './exchange.ts'
@@ -52,11 +52,36 @@ export const attempts = new Attempts()
 const KNOWN_MAX = 500
 const known = new WeakMap<readonly EndpointMapping[], Map<string, RecognizedCall | undefined>>()
 
-/** What a request is. @throws TypeError for an URL that is none */
+/** The last request that may be a call: most follow one to the same URL. */
+let last:
+  | {
+      readonly url: string
+      readonly method: string
+      readonly endpoints: readonly EndpointMapping[]
+      readonly call: RecognizedCall | undefined
+    }
+  | undefined
+
+/** What a request is; undefined for what is no call. @throws TypeError for an URL that is none */
 export function recognizeOnce(
   url: string,
   method: string,
-  { endpoints }: TapDependencies,
+  dependencies: TapDependencies,
+): RecognizedCall | undefined {
+  const { endpoints } = dependencies
+  if (last !== undefined && last.url === url && last.method === method && last.endpoints === endpoints) {
+    return last.call
+  }
+  if (!mayBeCall(url)) return undefined
+  const call = recognizedBefore(url, method, endpoints)
+  last = { url, method, endpoints, call }
+  return call
+}
+
+function recognizedBefore(
+  url: string,
+  method: string,
+  endpoints: readonly EndpointMapping[],
 ): RecognizedCall | undefined {
   const calls = known.get(endpoints) ?? new Map<string, RecognizedCall | undefined>()
   if (calls.size === 0) known.set(endpoints, calls)
