@@ -320,8 +320,6 @@ export class MeteredCall {
     const { provider, operation, region } = this.#call
     const isBilled = status !== 'error' && operation !== 'fetch_response'
     const event: Writable<UsageEvent> = {
-      ...defaults(),
-      ...this.#context?.dimensions,
       eventId: this.#eventId,
       tsMs: this.#startedAtMs,
       provider,
@@ -334,6 +332,8 @@ export class MeteredCall {
       attempt: this.#attempt.number,
       callId: this.#attempt.callId ?? this.#eventId,
     }
+    addDimensions(event, defaults())
+    if (this.#context !== undefined) addDimensions(event, this.#context.dimensions)
     const model = this.#reader.requestedModel ?? usage.responseModel
     if (model !== undefined) event.model = model
     if (usage.responseModel !== undefined) event.responseModel = usage.responseModel
@@ -361,6 +361,14 @@ export class MeteredCall {
     }
     if (host !== undefined) event.host = host
     return event
+  }
+}
+
+function addDimensions(event: Writable<UsageEvent>, dimensions: Dimensions): void {
+  // Mostly there are none, or few.
+  for (const _ in dimensions) {
+    Object.assign(event, dimensions)
+    return
   }
 }
 

@@ -203,34 +203,34 @@ export function forEachCommonAttribute(event: CommonFields, visit: Visit): void 
 
 /** Visits the other attributes. */
 export function forEachOwnAttribute(event: UsageEvent, visit: Visit): void {
-  const visitDefined = (name: string, value: string | number | boolean | undefined) => {
-    if (value !== undefined) visit(name, value)
-  }
+  const { customer, user, conversation, providerRequestId, promptHash, callId, reason, mismatch } = event
+  const { reportedCostUsd, tokenizer, counted, quantities, tags, latencyMs, timeToFirstTokenMs } = event
+  const { traceId, spanId, vendorUsage } = event
   visit('tokentally.event_id', event.eventId)
   visit('tokentally.ts', isoTime(event.tsMs))
-  visitDefined(TEXT_FIELDS.customer_id[0], event.customer)
-  visitDefined(TEXT_FIELDS.user_id[0], event.user)
-  visitDefined(TEXT_FIELDS.conversation_id[0], event.conversation)
-  visitDefined(TEXT_FIELDS.provider_request_id[0], event.providerRequestId)
-  visitDefined(TEXT_FIELDS.prompt_hash[0], event.promptHash)
-  visitDefined(TEXT_FIELDS.call_id[0], event.callId)
-  visitDefined(TEXT_FIELDS.reason[0], event.reason)
-  visitDefined(TEXT_FIELDS.mismatch[0], event.mismatch)
-  visitDefined(TEXT_FIELDS.reported_cost_usd[0], event.reportedCostUsd)
-  visitDefined(TEXT_FIELDS.tokenizer[0], event.tokenizer)
-  visitDefined('tokentally.counted_input_tokens', event.counted?.inputTokens)
-  visitDefined('tokentally.counted_output_tokens', event.counted?.outputTokens)
-  for (const meter in event.quantities) {
-    visit(TOKEN_ATTRIBUTES.get(meter) ?? METER_PREFIX + meter, event.quantities[meter] ?? 0)
+  if (customer !== undefined) visit(TEXT_FIELDS.customer_id[0], customer)
+  if (user !== undefined) visit(TEXT_FIELDS.user_id[0], user)
+  if (conversation !== undefined) visit(TEXT_FIELDS.conversation_id[0], conversation)
+  if (providerRequestId !== undefined) visit(TEXT_FIELDS.provider_request_id[0], providerRequestId)
+  if (promptHash !== undefined) visit(TEXT_FIELDS.prompt_hash[0], promptHash)
+  if (callId !== undefined) visit(TEXT_FIELDS.call_id[0], callId)
+  if (reason !== undefined) visit(TEXT_FIELDS.reason[0], reason)
+  if (mismatch !== undefined) visit(TEXT_FIELDS.mismatch[0], mismatch)
+  if (reportedCostUsd !== undefined) visit(TEXT_FIELDS.reported_cost_usd[0], reportedCostUsd)
+  if (tokenizer !== undefined) visit(TEXT_FIELDS.tokenizer[0], tokenizer)
+  if (counted?.inputTokens !== undefined) visit('tokentally.counted_input_tokens', counted.inputTokens)
+  if (counted?.outputTokens !== undefined) visit('tokentally.counted_output_tokens', counted.outputTokens)
+  for (const meter in quantities) {
+    visit(TOKEN_ATTRIBUTES.get(meter) ?? METER_PREFIX + meter, quantities[meter] ?? 0)
   }
-  for (const tag in event.tags) visit(TAG_PREFIX + tag, event.tags[tag] ?? '')
-  visitDefined('tokentally.latency_ms', event.latencyMs)
-  visitDefined('tokentally.time_to_first_token_ms', event.timeToFirstTokenMs)
-  visitDefined('tokentally.trace_id', event.traceId)
-  visitDefined('tokentally.span_id', event.spanId)
-  if (event.vendorUsage !== undefined) visit('tokentally.vendor_usage', JSON.stringify(event.vendorUsage))
-  if (event.timeToFirstTokenMs !== undefined) {
-    visit('gen_ai.response.time_to_first_chunk', event.timeToFirstTokenMs / 1000)
+  if (tags !== undefined) for (const tag in tags) visit(TAG_PREFIX + tag, tags[tag] ?? '')
+  if (latencyMs !== undefined) visit('tokentally.latency_ms', latencyMs)
+  if (timeToFirstTokenMs !== undefined) visit('tokentally.time_to_first_token_ms', timeToFirstTokenMs)
+  if (traceId !== undefined) visit('tokentally.trace_id', traceId)
+  if (spanId !== undefined) visit('tokentally.span_id', spanId)
+  if (vendorUsage !== undefined) visit('tokentally.vendor_usage', JSON.stringify(vendorUsage))
+  if (timeToFirstTokenMs !== undefined) {
+    visit('gen_ai.response.time_to_first_chunk', timeToFirstTokenMs / 1000)
   }
 }
 

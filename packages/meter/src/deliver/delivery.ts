@@ -104,7 +104,7 @@ export class Delivery {
     while (!this.#stop.signal.aborted) {
       const batch = this.#options.spool.next(BATCH_EVENTS_MAX)
       if (batch === undefined) return
-      const sendable = batch.events.flatMap((event) => this.#sendable(batch, event))
+      const sendable = this.#sendable(batch)
       if (sendable.length > 0 && !(await this.#deliver(batch, sendable))) return
       batch.acknowledge()
       this.#failures = 0
@@ -114,12 +114,18 @@ export class Delivery {
   }
 
   /** An event that no service could understand must not hold up the others, nor vanish. */
-  #sendable(batch: SpooledBatch, spooled: SpooledEvent): readonly Sendable[] {
-    const { span } = spooled
-    if (span instanceof Uint8Array) return [{ spooled, span }]
-    batch.setAside(spooled, span.unreadable)
-    this.#options.onError(new Error(`a usage event was set aside: ${span.unreadable}`))
-    return []
+  #sendable(batch: SpooledBatch): readonly Sendable[] {
+    const sendable: Sendable[] = []
+    for (const spooled of batch.events) {
+      const { span } = spooled
+      if (span instanceof Uint8Array) {
+        sendable.push({ spooled, span })
+        continue
+      }
+      batch.setAside(spooled, span.unreadable)
+      this.#options.onError(new Error(`a usage event was set aside: ${span.unreadable}`))
+    }
+    return sendable
   }
 
   /** @returns whether all events are settled: delivered, or set aside */

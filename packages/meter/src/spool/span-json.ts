@@ -22,10 +22,8 @@ export function spanJson(event: UsageEvent): string {
   const spanId = event.spanId ?? ids.slice(-16).padStart(16, '1')
   const endMicros = tsMs * 1000 + Math.round(latencyMs * 1000)
   const { name, attributes, status } = commonOf(event)
-  let own = ''
-  forEachOwnAttribute(event, (key, value) => {
-    own += `,${beginningOf(key)}${anyValueJson(value)}}`
-  })
+  own = ''
+  forEachOwnAttribute(event, addOwn)
   // SPAN_KIND_CLIENT is 3. Times are nanoseconds.
   return `${BEGINNING}${traceId}","spanId":"${spanId}",${name},"startTimeUnixNano":"${tsMs}000000","endTimeUnixNano":"${endMicros}000","attributes":[${attributes}${own}],"status":${status}}`
 }
@@ -33,6 +31,13 @@ export function spanJson(event: UsageEvent): string {
 /** Whether a line is whole and of `spanJson`, as far as its two ends tell: the service reads what is between. */
 export function isSpanJson(line: Uint8Array): boolean {
   return line.at(-1) === CLOSING_BRACE && BEGINNING_BYTES.equals(line.subarray(0, BEGINNING_BYTES.length))
+}
+
+/** The event's own attributes while they are being written. */
+let own = ''
+
+function addOwn(key: string, value: string | number | boolean): void {
+  own += `,${attributeJson(key, value)}`
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
@@ -60,7 +65,7 @@ function commonOf(event: UsageEvent): Common {
   }
   const { operation, model } = event
   const attributes: string[] = []
-  forEachCommonAttribute(event, (key, value) => attributes.push(`${beginningOf(key)}${anyValueJson(value)}}`))
+  forEachCommonAttribute(event, (key, value) => attributes.push(attributeJson(key, value)))
   const common = {
     fields: commonFieldsOf(event),
     name: `"name":${JSON.stringify(model === undefined ? operation : `${operation} ${model}`)},"kind":3`,
@@ -72,27 +77,36 @@ function commonOf(event: UsageEvent): Common {
   return common
 }
 
-/** Beginnings of attributes by their names. */
-const beginnings = new Map<string, string>()
+/** Beginnings of attributes by their names: up to a text, up to a whole number, up to another value. */
+interface Beginnings {
+  readonly text: string
+  readonly whole: string
+  readonly other: string
+}
+
+const beginnings = new Map<string, Beginnings>()
 /** Tags and meters have names of others' choice. */
 const BEGINNINGS_MAX = 1_000
 
-function beginningOf(key: string): string {
-  let beginning = beginnings.get(key)
-  if (beginning === undefined) {
-    beginning = `{"key":${JSON.stringify(key)},"value":`
-    if (beginnings.size < BEGINNINGS_MAX) beginnings.set(key, beginning)
+function beginningsOf(key: string): Beginnings {
+  let known = beginnings.get(key)
+  if (known === undefined) {
+    const other = `{"key":${JSON.stringify(key)},"value":{`
+    known = { text: `${other}"stringValue":`, whole: `${other}"intValue":"`, other }
+    if (beginnings.size < BEGINNINGS_MAX) beginnings.set(key, known)
   }
-  return beginning
+  return known
 }
 
 /** Text that stands in JSON as it is. */
 const PLAIN_TEXT = /^[ !#-[\]-~]*$/
 
-function anyValueJson(value: string | number | boolean): string {
+/** Few long pieces: each one costs, when they are put together and when the whole is written. */
+function attributeJson(key: string, value: string | number | boolean): string {
+  const { text, whole, other } = beginningsOf(key)
   if (typeof value === 'string') {
-    return PLAIN_TEXT.test(value) ? `{"stringValue":"${value}"}` : `{"stringValue":${JSON.stringify(value)}}`
+    return PLAIN_TEXT.test(value) ? `${text}"${value}"}}` : `${text}${JSON.stringify(value)}}}`
   }
-  if (typeof value === 'boolean') return `{"boolValue":${value}}`
-  return Number.isSafeInteger(value) ? `{"intValue":"${value}"}` : `{"doubleValue":${value}}`
+  if (typeof value === 'boolean') return `${other}"boolValue":${value}}}`
+  return Number.isSafeInteger(value) ? `${whole}${value}"}}` : `${other}"doubleValue":${value}}}`
 }

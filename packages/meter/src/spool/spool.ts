@@ -53,11 +53,9 @@ export class Spool implements EventSink {
 
   /** Events that wait for delivery. */
   get waiting(): number {
-    return (
-      (this.#own?.events ?? 0) +
-      this.#memory.length +
-      this.#orphans.reduce((sum, orphan) => sum + orphan.events, 0)
-    )
+    let waiting = this.#memory.length + (this.#own?.events ?? 0)
+    for (const orphan of this.#orphans) waiting += orphan.events
+    return waiting
   }
 
   /** Events that were lost because a limit was reached. */
