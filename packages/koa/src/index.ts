@@ -9,9 +9,21 @@ import {
   startForRequests,
 } from '@tokentally/meter'
 import type { Context, Middleware, Next } from 'koa'
+import { withBudgetErrors } from './budget-errors.ts'
 import { routePattern } from './route-pattern.ts'
 
-export { attribute, cost, flush, meter, RequestTally, record, shutdown } from '@tokentally/meter'
+export {
+  attribute,
+  BudgetExceededError,
+  budgetErrorOf,
+  cost,
+  decisionsReady,
+  flush,
+  meter,
+  RequestTally,
+  record,
+  shutdown,
+} from '@tokentally/meter'
 
 /** Options of the middleware: those of the meter, and whom a request's calls are for. */
 export type TokenTallyOptions = MeterOptions & DimensionResolvers<Context>
@@ -26,7 +38,8 @@ declare module 'koa' {
 /**
  * Koa middleware: every LLM call made while a request is handled is metered, whichever SDK made it, and
  * attributed by the resolvers. They run when the request makes its first call, and not without one; one that
- * throws is reported and its dimension left out. Without `feature`, the feature is the pattern of the route.
+ * throws is reported and its dimension left out. Without `feature`, the feature is the pattern of the route. With
+ * `enforce`, requests whose calls a limit does not allow are answered by 429 with problem details.
  *
  * @throws TypeError for a wrong option, when the middleware is made
  * @example app.use(tokenTally({ customer: (ctx) => ctx.get('x-customer-id') }))
@@ -42,6 +55,7 @@ export function tokenTally(options: TokenTallyOptions = {}): Middleware {
       isFeatureGiven ? undefined : () => resolveDimensions(byRoute, ctx, settings.onError),
     )
     ctx['tokenTally'] = new RequestTally(context)
-    return runInContext(context, next)
+    const handled = runInContext(context, next)
+    return settings.enforce === false ? handled : withBudgetErrors(ctx, handled)
   }
 }

@@ -58,6 +58,11 @@ export class AdaptedCall {
     this.#start = startOfCall(dependencies)
   }
 
+  /** What is called, in the words of events. */
+  get calledModel(): { readonly provider: string; readonly model: string | undefined } {
+    return { provider: providerName(this.#request.provider), model: this.#request.model }
+  }
+
   get startedElapsed(): number {
     return this.#start.elapsed
   }

@@ -14,6 +14,13 @@ import { runningMeter, tap, tapOwnAwsClient, tapOwnDispatcher, tapUndici } from 
 export type { Dimensions, UsageEventJson } from '@tokentally/core'
 export { CallContext, currentContext, type UsageSoFar } from './context.ts'
 export type { CostSource } from './cost.ts'
+export {
+  BudgetExceededError,
+  budgetErrorOf,
+  type RefusalCode,
+  type RefusalProblem,
+} from './enforce/budget-exceeded-error.ts'
+export type { BudgetName, DecisionAction } from './enforce/decision.ts'
 export type {
   CostSummary,
   CostSums,
@@ -120,6 +127,15 @@ export const cost: CostSource = {
  */
 export function flush(timeoutMs?: number): Promise<number> {
   return runningMeter().flush(timeoutMs)
+}
+
+/**
+ * Waits until the service's decisions on budgets are known, so that the first calls are held to them too.
+ *
+ * @returns whether they are within this time (default 2 s); true where limits are not enforced
+ */
+export function decisionsReady(timeoutMs = 2_000): Promise<boolean> {
+  return runningMeter().decisionsReady(timeoutMs)
 }
 
 /** Delivers for 5 s at most, then stops the meter; what is left stays in the spool for the next start. */

@@ -1,4 +1,5 @@
 import { AdaptedCall, countOf, fieldOf, isAbort, textIn, textOf } from './adapted-call.ts'
+import { budgetErrorOf } from './enforce/budget-exceeded-error.ts'
 import { type EndedRun, meteredCalls, type OpenRun } from './metered-calls.ts'
 import { runningTap } from './start.ts'
 import { guarded, type TapDependencies } from './tap/tap.ts'
@@ -130,7 +131,8 @@ export class TokenTallyCallbackHandler {
   ): void {
     const run = take(runId)
     if (run === undefined) return
-    if (extraParams?.['cached'] === true) {
+    // A call that was refused was none.
+    if (extraParams?.['cached'] === true || budgetErrorOf(error) !== undefined) {
       run.register.drop()
       return
     }

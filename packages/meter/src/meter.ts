@@ -4,6 +4,8 @@ import { createTokenCounter } from '@tokentally/providers'
 import { currentContext } from './context.ts'
 import { type CostSource, createLocalCost, createServiceCost } from './cost.ts'
 import { Delivery } from './deliver/delivery.ts'
+import { DecisionSource } from './enforce/decision-source.ts'
+import { Enforcer } from './enforce/enforcer.ts'
 import type { EventSink } from './event-sink.ts'
 import { detectHost } from './host/host.ts'
 import { localFilePath } from './local/local-file.ts'
@@ -29,6 +31,8 @@ export interface Meter {
   readonly settings: Settings
   record(event: UsageEventJson): void
   flush(timeoutMs?: number): Promise<number>
+  /** Whether the service's decisions are known within this time; true where limits are not enforced. */
+  decisionsReady(timeoutMs: number): Promise<boolean>
   shutdown(): Promise<void>
 }
 
@@ -87,6 +91,8 @@ export function createMeter(
     ...(settings.environment !== undefined && { environment: settings.environment }),
     ...processDimensions(),
   })
+  const elapsed = () => performance.now()
+  const { enforcer, source } = createEnforcer(settings, { now, elapsed, defaults })
   let isShutDown: Promise<void> | undefined
   return {
     settings,
@@ -95,7 +101,7 @@ export function createMeter(
       sink,
       tokenCounter,
       now,
-      elapsed: () => performance.now(),
+      elapsed,
       onError,
       promptHashKey: settings.promptHashKey,
       tokenizerSample: settings.tokenizerSample,
@@ -109,7 +115,9 @@ export function createMeter(
       endpoints: settings.endpoints,
       injectStreamUsage: settings.injectStreamUsage,
       finishLeftStreams: settings.finishLeftStreams,
+      enforcer,
     },
+    decisionsReady: async (timeoutMs) => source?.ready(timeoutMs) ?? true,
     record(event) {
       try {
         const surroundings = dimensionsToJson({ ...defaults(), ...currentContext()?.dimensions })
@@ -138,6 +146,7 @@ export function createMeter(
     shutdown() {
       isShutDown ??= (async () => {
         host.stop()
+        source?.close()
         // Before the spool closes: an event that comes later would be lost.
         await pendingEvents.settle(COUNTS_TIMEOUT_MS)
         await close()
@@ -146,4 +155,27 @@ export function createMeter(
       return isShutDown
     },
   }
+}
+
+/** Nothing at all where limits are not enforced. */
+function createEnforcer(
+  { enforce, url, apiKey, onError }: Settings,
+  surroundings: Pick<TapDependencies, 'now' | 'elapsed' | 'defaults'>,
+): { readonly enforcer?: Enforcer; readonly source?: DecisionSource } {
+  if (enforce === false || url === undefined) return {}
+  const enforcer = new Enforcer({
+    ...surroundings,
+    whenUnavailable: enforce,
+    isFresh: () => source.isFresh,
+    onError,
+  })
+  const source = new DecisionSource({
+    url,
+    apiKey,
+    random: Math.random,
+    version: VERSION,
+    onSnapshot: (snapshot) => enforcer.update(snapshot),
+    onError,
+  })
+  return { enforcer, source }
 }

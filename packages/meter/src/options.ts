@@ -1,5 +1,6 @@
 import type { Dimensions } from '@tokentally/core'
 import { type EndpointMapping, parseEndpoints } from '@tokentally/providers'
+import type { WhenUnavailable } from './enforce/enforcer.ts'
 import { parseModels } from './model-names.ts'
 import type { LeftStreamLimits } from './tap/tap.ts'
 
@@ -64,6 +65,12 @@ export interface MeterOptions {
    * same result may be fetched again, by another process. Default: results have no dimensions.
    */
   readonly batchDimensions?: (customId: string) => Dimensions
+  /**
+   * Hold calls to the service's budgets (`TOKENTALLY_ENFORCE`): a call that a limit does not allow fails at once
+   * with a `BudgetExceededError`, and does not leave the process. Default false. While the service cannot be
+   * reached, calls go through (true, `'open'`), or fail (`'closed'`).
+   */
+  readonly enforce?: boolean | WhenUnavailable
   /** Told of everything that goes wrong in the meter. Default: a line on standard error, once per message. */
   readonly onError?: (error: unknown) => void
 }
@@ -81,6 +88,7 @@ export interface Settings {
   readonly tokenizerSample: number
   readonly promptHashKey: string | undefined
   readonly batchDimensions: ((customId: string) => Dimensions) | undefined
+  readonly enforce: WhenUnavailable | false
   readonly environment: string | undefined
   readonly detectHost: boolean
   readonly onError: (error: unknown) => void
@@ -105,6 +113,7 @@ const METER_OPTIONS: ReadonlySet<string> = new Set([
   'promptHashKey',
   'detectHost',
   'batchDimensions',
+  'enforce',
   'onError',
 ])
 
@@ -145,6 +154,12 @@ export function readOptions(
   }
   if (url && !apiKey)
     throw new TypeError('tokentally: url needs an apiKey (or TOKENTALLY_API_KEY) with the scope ingest')
+  const enforce = readEnforce(options.enforce ?? environment['TOKENTALLY_ENFORCE'])
+  if (enforce === 'closed' && !url) {
+    throw new TypeError(
+      "tokentally: enforce 'closed' needs the url of the service that decides (or TOKENTALLY_URL)",
+    )
+  }
   return {
     url: url ? url.replace(/\/+$/, '') : undefined,
     apiKey: apiKey ?? '',
@@ -159,6 +174,7 @@ export function readOptions(
     tokenizerSample: readFraction(options.tokenizerSample ?? environment['TOKENTALLY_TOKENIZER_SAMPLE']),
     promptHashKey: options.promptHashKey ?? environment['TOKENTALLY_PROMPT_HASH_KEY'],
     batchDimensions: cleaned(options.batchDimensions),
+    enforce,
     environment: environment['TOKENTALLY_ENVIRONMENT'],
     detectHost: options.detectHost ?? environment['TOKENTALLY_DETECT_HOST'] !== 'false',
     onError: options.onError === undefined ? reportOnce() : reportSafely(options.onError),
@@ -169,6 +185,25 @@ function cleaned(
   batchDimensions: MeterOptions['batchDimensions'],
 ): ((customId: string) => Dimensions) | undefined {
   return batchDimensions && ((customId) => cleanDimensions(batchDimensions(customId)))
+}
+
+/** @throws TypeError for what is no policy */
+function readEnforce(value: boolean | string | undefined): WhenUnavailable | false {
+  switch (value) {
+    case undefined:
+    case '':
+    case false:
+    case 'false':
+      return false
+    case true:
+    case 'true':
+    case 'open':
+      return 'open'
+    case 'closed':
+      return 'closed'
+    default:
+      throw new TypeError(`tokentally: enforce "${value}" must be true, false, "open" or "closed"`)
+  }
 }
 
 /** @throws TypeError for what is no fraction */

@@ -1,4 +1,5 @@
 import { AdaptedCall, type AdaptedEnd, countOf, fieldOf, isAbort, textIn, textOf } from './adapted-call.ts'
+import { budgetErrorOf } from './enforce/budget-exceeded-error.ts'
 import { type CallKind, type CallScope, markScope, openScope, runInScope } from './metered-calls.ts'
 import { runningTap } from './start.ts'
 import { forgotten, guarded, type TapDependencies } from './tap/tap.ts'
@@ -129,12 +130,15 @@ async function metered<Result extends object>(
   const dependencies = runningTap()
   const call = dependencies && guarded(dependencies, () => callFor(dependencies))
   if (dependencies === undefined || call === undefined) return work()
+  const refusal = dependencies.enforcer?.refusalOf(call.calledModel)
+  if (refusal !== undefined) throw refusal
   const scope = openScope(kind)
   const finish = finisher(call, scope, dependencies)
   let result: Result
   try {
     result = await runInScope(scope, work)
   } catch (error) {
+    if (budgetErrorOf(error) !== undefined) throw error
     call.failed(error)
     finish('failed')
     throw error

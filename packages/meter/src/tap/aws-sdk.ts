@@ -81,6 +81,8 @@ export function tapAwsClient(
   const attempt: AwsMiddleware = (next, context) => async (args) => {
     const dependencies = dependenciesOf()
     if (dependencies === undefined || watchedHere() !== undefined) return next(args)
+    const refusal = guarded(dependencies, () => refusalOf(args.request, context, dependencies))
+    if (refusal !== undefined) throw refusal
     const exchange = guarded(dependencies, () => exchangeOf(args.request, context, dependencies))
     if (exchange === undefined) return next(args)
     const outcome = await send(next, args, exchange, dependencies)
@@ -143,12 +145,28 @@ function noticeEnd(iterator: object, body: object, dependencies: TapDependencies
   }
 }
 
-function exchangeOf(request: unknown, context: unknown, dependencies: TapDependencies): Exchange | undefined {
+function callOf(request: unknown, context: unknown, dependencies: TapDependencies) {
   const url = urlOf(request)
   if (url === undefined || !mayBeCall(url)) return undefined
   const method = textField(request, 'method') ?? 'GET'
   const call = recognizeOnce(url, method, dependencies) ?? recognizeOwn(url, method, context)
-  if (call === undefined) return undefined
+  return call && { url, call }
+}
+
+/** Each attempt is asked for. The SDK does not retry what it is thrown here, and hands it on as it is. */
+function refusalOf(request: unknown, context: unknown, dependencies: TapDependencies): Error | undefined {
+  const { enforcer } = dependencies
+  const recognized = enforcer && callOf(request, context, dependencies)
+  if (enforcer === undefined || recognized === undefined) return undefined
+  // A request of AWS's is signed by now: it cannot be changed.
+  const verdict = enforcer.judge(recognized.call, bodyText(fieldOf(request, 'body')), false)
+  return verdict.kind === 'refused' ? verdict.error : undefined
+}
+
+function exchangeOf(request: unknown, context: unknown, dependencies: TapDependencies): Exchange | undefined {
+  const recognized = callOf(request, context, dependencies)
+  if (recognized === undefined) return undefined
+  const { url, call } = recognized
   const headers = fieldOf(request, 'headers')
   const key = requestKey(url, bodyText(fieldOf(request, 'body')), (name) => headerOf(headers, name))
   return new Exchange(key, call, dependencies, false)

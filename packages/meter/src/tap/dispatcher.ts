@@ -1,4 +1,5 @@
 import { mayBeCall, type RecognizedCall } from '@tokentally/providers'
+import { type DispatchedBody, enforcedDispatch } from '../enforce/enforced-dispatch.ts'
 import { Exchange } from './exchange.ts'
 import { guarded, insideTap, RETRY_COUNT, recognizeOnce, type TapDependencies, watchedHere } from './tap.ts'
 
@@ -96,12 +97,21 @@ export function tapDispatcher(
     const call = dependencies && guarded(dependencies, () => callOf(options, dependencies))
     if (dependencies === undefined || call === undefined) return original.call(this, options, handler)
 
-    const send = (bodyText: string | undefined, body: unknown): boolean => {
-      const outgoing = guarded(dependencies, () => prepare(options, bodyText, call, dependencies))
-      if (outgoing === undefined) return original.call(this, { ...options, body }, handler)
+    const sendWatched = ({ bodyText, body }: DispatchedBody, headers = options.headers): boolean => {
+      const asked = { ...options, headers }
+      const outgoing = guarded(dependencies, () => prepare(asked, bodyText, call, dependencies))
+      if (outgoing === undefined) return original.call(this, { ...asked, body }, handler)
       const { exchange, rewritten } = outgoing
       return insideTap.run(takenBy(exchange), () =>
-        original.call(this, { ...options, body, ...rewritten }, watching(handler, exchange)),
+        original.call(this, { ...asked, body, ...rewritten }, watching(handler, exchange)),
+      )
+    }
+    const send = (bodyText: string | undefined, body: unknown): boolean => {
+      const { enforcer } = dependencies
+      if (enforcer === undefined) return sendWatched({ bodyText, body })
+      const refuse = (error: Error) => failBeforeStart(handler, error)
+      return enforcedDispatch(enforcer, call, { bodyText, body }, sendWatched, refuse, () =>
+        withoutLength(options.headers),
       )
     }
     const { body } = options
@@ -153,6 +163,13 @@ function prepare(
   // Nothing can be taken out of a compressed answer: it is asked for plain.
   const kept = headers.filter(([name]) => !/^(content-length|accept-encoding)$/i.test(name))
   return { exchange, rewritten: { body: rewrittenBody, headers: kept.flat() } }
+}
+
+/** Headers as a list, without the length of a body that is not sent. */
+function withoutLength(headers: unknown): readonly string[] {
+  return headerPairs(headers)
+    .filter(([name]) => !/^content-length$/i.test(name))
+    .flat()
 }
 
 /** The application's handler with the exchange in between. */

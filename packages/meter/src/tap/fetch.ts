@@ -1,4 +1,5 @@
 import type { RecognizedCall } from '@tokentally/providers'
+import { enforcedFetch, type FetchRequest } from '../enforce/enforced-fetch.ts'
 import { isDispatcher, tapDispatcher } from './dispatcher.ts'
 import { Exchange } from './exchange.ts'
 import {
@@ -31,7 +32,11 @@ export function tapFetch(
     const call = guarded(dependencies, () => callOf(input, init, dependencies))
     if (call === undefined) return original(input, init)
     if (isNodes && isDispatcher(init?.dispatcher)) tapDispatcher(init.dispatcher, dependenciesOf)
-    return exchange(original, input, init, call, dependencies, isNodes)
+    const { enforcer } = dependencies
+    if (enforcer === undefined) return exchange(original, input, init, call, dependencies, isNodes)
+    return enforcedFetch(enforcer, call, requestOf(input, init), (outgoing) =>
+      exchange(original, input, outgoing, call, dependencies, isNodes),
+    )
   }
   return tapped
 }
@@ -43,6 +48,15 @@ function callOf(
 ): RecognizedCall | undefined {
   const method = init?.method ?? (input instanceof Request ? input.method : 'GET')
   return recognizeOnce(urlOf(input), method, dependencies)
+}
+
+function requestOf(input: string | URL | Request, init: RequestInit | undefined): FetchRequest {
+  return {
+    init,
+    header: (name) => headerOf(input, init, name),
+    bodyText: () => bodyTextOf(input, init),
+    headers: () => new Headers(init?.headers ?? (input instanceof Request ? input.headers : undefined)),
+  }
 }
 
 function urlOf(input: string | URL | Request): string {

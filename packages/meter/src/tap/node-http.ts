@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { ClientRequest, IncomingMessage } from 'node:http'
 import { mayBeCall, type RecognizedCall } from '@tokentally/providers'
+import { OutgoingGate } from '../enforce/enforced-outgoing.ts'
 import { Exchange } from './exchange.ts'
 import { watchResponse } from './node-http-response.ts'
 import { watchOutgoing } from './outgoing-body.ts'
@@ -62,28 +63,39 @@ function watchCall(
     exchange ??= guarded(dependencies, () =>
       inContext(() => {
         const key = requestKey(url, body, (name) => headerOf(request, name))
-        return new Exchange(key, call, dependencies, false, injectStreamUsage)
+        const made = () => new Exchange(key, call, dependencies, false, injectStreamUsage)
+        return gate === undefined ? made() : gate.run(made)
       }),
     )
   }
+  const { enforcer } = dependencies
+  const gate = enforcer && new OutgoingGate(enforcer, call, (error) => request.destroy(error), inContext)
   const outgoing = watchOutgoing(request, {
-    mayReplace: () => dependencies.injectStreamUsage && call.format === 'openai-chat' && !request.headersSent,
+    mayReplace: () =>
+      (gate?.isDecided === false || (dependencies.injectStreamUsage && call.format === 'openai-chat')) &&
+      !request.headersSent,
+    isRefused: () => gate?.isRefused === true,
     whole(body, isReplaceable) {
-      begin(body, isReplaceable)
-      const replacement = exchange?.rewrittenBody
+      const cheaper = gate?.decide(body, isReplaceable)
+      if (gate?.isRefused === true) return undefined
+      begin(cheaper ?? body, isReplaceable && dependencies.injectStreamUsage)
+      const injected = exchange?.rewrittenBody
+      const replacement = injected ?? cheaper
       if (replacement === undefined) return undefined
       return guarded(dependencies, () => {
         if (request.hasHeader('content-length')) {
           request.setHeader('content-length', Buffer.byteLength(replacement))
         }
         // Nothing can be taken out of a compressed answer: it is asked for plain.
-        request.removeHeader('accept-encoding')
+        if (injected !== undefined) request.removeHeader('accept-encoding')
         return replacement
       })
     },
   })
   const exchangeOf = () => {
     // Answered, or failed, before the body had its end.
+    // What the application still writes to a refused request goes nowhere, to its end.
+    if (gate?.isRefused === true) return undefined
     if (exchange === undefined) begin(outgoing.text(), false)
     outgoing.stop()
     return exchange

@@ -3,6 +3,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { ClientHttp2Stream } from 'node:http2'
 import { Duplex } from 'node:stream'
 import { mayBeCall, type RecognizedCall } from '@tokentally/providers'
+import { OutgoingGate } from '../enforce/enforced-outgoing.ts'
 import { Exchange } from './exchange.ts'
 import { watchOutgoing } from './outgoing-body.ts'
 import { setOwn } from './own-method.ts'
@@ -102,20 +103,32 @@ function watchCall(
   let exchange: Exchange | undefined
   const begin = (body: string, injectStreamUsage: boolean) => {
     exchange ??= guarded(dependencies, () =>
-      inContext(
-        () => new Exchange(requestKey(url, body, header), call, dependencies, false, injectStreamUsage),
-      ),
+      inContext(() => {
+        const key = requestKey(url, body, header)
+        const made = () => new Exchange(key, call, dependencies, false, injectStreamUsage)
+        return gate === undefined ? made() : gate.run(made)
+      }),
     )
   }
+  const { enforcer } = dependencies
+  const gate = enforcer && new OutgoingGate(enforcer, call, (error) => stream.destroy(error), inContext)
   const isFree = header('content-length') === null && header('accept-encoding') === null
   const outgoing = watchOutgoing(stream, {
-    mayReplace: () => isFree && dependencies.injectStreamUsage && call.format === 'openai-chat',
+    mayReplace: () =>
+      gate?.isDecided === false ||
+      (isFree && dependencies.injectStreamUsage && call.format === 'openai-chat'),
+    isRefused: () => gate?.isRefused === true,
     whole(body, isReplaceable) {
-      begin(body, isReplaceable)
-      return exchange?.rewrittenBody
+      // The headers are on their way, and say nothing of the body, or what they say has to stay true.
+      const cheaper = gate?.decide(body, isReplaceable && header('content-length') === null)
+      if (gate?.isRefused === true) return undefined
+      begin(cheaper ?? body, isReplaceable && isFree && dependencies.injectStreamUsage)
+      return exchange?.rewrittenBody ?? cheaper
     },
   })
   const exchangeNow = () => {
+    // What the application still writes to a refused request goes nowhere, to its end.
+    if (gate?.isRefused === true) return undefined
     if (exchange === undefined) begin(outgoing.text(), false)
     outgoing.stop()
     return exchange

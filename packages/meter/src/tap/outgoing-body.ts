@@ -10,6 +10,7 @@ import { setOwn } from './own-method.ts'
  *             back until `end`. More than `KEPT_MAX_BYTES`, more than `HOLD_MAX_MS`, or headers that are sent
  *             meanwhile (`flushHeaders`), and it is open from there on: the pieces go out as they came, unchanged.
  *   ended     by the application's `end`: the body, or what is sent instead of it, has gone out.
+ *   refused   pieces are taken and thrown away.
  *   stopped   nobody is interested any more.
  */
 export interface OutgoingWatch {
@@ -28,6 +29,8 @@ export interface OutgoingRules {
    * @returns what to send instead
    */
   whole(text: string, isReplaceable: boolean): string | undefined
+  /** The request is refused: whatever the application still writes goes nowhere. */
+  isRefused?(): boolean
 }
 
 /** Enough for a prompt with images; of a longer body the rest is not read, and none of it replaced. */
@@ -77,22 +80,28 @@ export function watchOutgoing(outgoing: Writable, rules: OutgoingRules): Outgoin
 
   const restoreWrite = setOwn(outgoing, 'write', (...args) => {
     const [chunk, encoding] = args
+    if (rules.isRefused?.() === true) return swallow(args, true)
     if (isHolding && !rules.mayReplace()) open()
     // Whatever is no body is Node's to complain about.
     if (!keep(chunk, encoding) && isHolding) open()
     if (!isHolding) return Reflect.apply(write, outgoing, args)
     held = pieces.length
     timer ??= setTimeout(open, HOLD_MAX_MS)
-    const written = args.find((arg) => typeof arg === 'function')
-    if (typeof written === 'function') process.nextTick(() => Reflect.apply(written, undefined, []))
-    return true
+    return swallow(args, true)
   })
   const restoreEnd = setOwn(outgoing, 'end', (...args) => {
     const [chunk, encoding] = args
     const isHeld = held > 0
+    if (rules.isRefused?.() === true) return swallow(args, outgoing)
     if (chunk !== undefined && chunk !== null && typeof chunk !== 'function') keep(chunk, encoding)
     const isReplaceable = isHolding && isKeptWhole && rules.mayReplace()
     const replacement = rules.whole(text(), isReplaceable)
+    // What is destroyed must not be written to: it would fail twice.
+    if (rules.isRefused?.() === true) {
+      clearTimeout(timer)
+      pieces = []
+      return swallow(args, outgoing)
+    }
     if (replacement === undefined || !isReplaceable) {
       if (isHeld) open()
       stop()
@@ -108,6 +117,13 @@ export function watchOutgoing(outgoing: Writable, rules: OutgoingRules): Outgoin
     ])
   })
   return { text, stop }
+}
+
+/** Does as if what is written had gone out. */
+function swallow<T>(args: readonly unknown[], answer: T): T {
+  const written = args.find((arg) => typeof arg === 'function')
+  if (typeof written === 'function') process.nextTick(() => Reflect.apply(written, undefined, []))
+  return answer
 }
 
 /** Whether a text is written in another encoding than UTF-8. */

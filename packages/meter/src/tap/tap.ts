@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { type EndpointMapping, mayBeCall, type RecognizedCall, recognize } from '@tokentally/providers'
 import { Attempts } from '../attempts.ts'
 import type { CallDependencies } from '../call.ts'
+import type { Enforcer } from '../enforce/enforcer.ts'
 import type { Exchange } from './exchange.ts'
 
 /** How streams that the application leaves early are finished to learn their true usage. */
@@ -15,6 +16,8 @@ export interface TapDependencies extends CallDependencies {
   readonly injectStreamUsage: boolean
   /** False: a stream that is left is cut at once, and its usage estimated. */
   readonly finishLeftStreams: LeftStreamLimits | false
+  /** Asked before each call; absent where limits are not enforced. */
+  readonly enforcer?: Enforcer | undefined
 }
 
 /**
