@@ -40,7 +40,8 @@ export class OutgoingGate {
     const verdict = this.#inContext(() => this.#enforcer.judge(this.#call, bodyText, isReplaceable))
     if (verdict.kind === 'refused') {
       this.isRefused = true
-      this.#refuse(verdict.error)
+      // Once the application listens: it has not been given the request yet, or is writing to it.
+      process.nextTick(this.#refuse, verdict.error)
     }
     if (verdict.kind !== 'downgraded') return undefined
     this.run = verdict.run

@@ -135,6 +135,8 @@ function watchCall(
   }
   const { emit } = stream
   const restore = setOwn(stream, 'emit', (...args) => {
+    // To say why is left to the error: clients make one of their own of the word before it.
+    if (args[0] === 'aborted' && gate?.isRefused === true) return true
     if (args[0] === 'close') {
       restore()
       guarded(dependencies, () => exchangeNow()?.fail())
