@@ -361,6 +361,148 @@ describe('a blocked call', () => {
   })
 })
 
+it('an SDK whose fetch goes past ours gets its answer from the dispatcher', async () => {
+  await decide(BLOCK)
+  const stainless = { ...headers, 'x-stainless-lang': 'js' }
+  const init = { method: 'POST', headers: stainless, body }
+  const url = `${provider.url}/v1/chat/completions`
+  await attribute({ customer: 'acme' }, async () => {
+    for (const response of [await undiciFetch(url, init), await fetch(url, init)]) {
+      expect(response.status).toBe(429)
+      expect(response.headers.get('x-should-retry')).toBe('false')
+      expect(budgetErrorOf(response)).toMatchObject({ code: 'budget_exceeded' })
+      expect(await response.json()).toMatchObject({ code: 'budget_exceeded', scope: { customer: 'acme' } })
+    }
+    const { statusCode, body: answer } = await undiciRequest(url, { ...init, method: 'POST' })
+    expect(statusCode).toBe(429)
+    expect(await answer.json()).toMatchObject({ status: 429, error: { code: 'insufficient_quota' } })
+  })
+})
+
+describe('a rate', () => {
+  const limit = {
+    ...base,
+    action: 'rate_limit',
+    scope: { team: 'search' },
+    detail: 'Slow down.',
+    requests_per_minute: 3,
+  }
+  const call = (team: string) =>
+    attribute({ team }, () => fetch(`${provider.url}/v1/chat/completions`, { method: 'POST', headers, body }))
+
+  it('is kept for each scope, through new snapshots, and says when to come again', async () => {
+    await decide(limit)
+    for (let calls = 0; calls < 3; calls++) expect((await call('search')).status).toBe(200)
+    await decide(limit, { ...limit, scope: { team: 'ads' } })
+    const error: unknown = await call('search').catch((reason: unknown) => reason)
+    expect(error).toMatchObject({ action: 'rate_limit', code: 'budget_exceeded', scope: { team: 'search' } })
+    expect(budgetErrorOf(error)?.retryAfterS).toBeGreaterThan(50)
+    expect(budgetErrorOf(error)?.retryAfterS).toBeLessThanOrEqual(60)
+    expect((await call('ads')).status).toBe(200)
+    expect((await call('other')).status).toBe(200)
+  })
+})
+
+describe('a downgrade', () => {
+  const cheaper = {
+    ...base,
+    action: 'downgrade',
+    scope: { customer: 'acme' },
+    detail: 'Only cheap models now.',
+    models: ['claude-haiku-4-5', 'gpt-4o-mini'],
+  }
+  const acme = <T>(work: () => T) => attribute({ customer: 'acme', tags: { plan: 'pro' } }, work)
+  const sdk = () => new OpenAI({ apiKey: 'k', baseURL: `${provider.url}/v1` })
+  const url = () => `${provider.url}/v1/chat/completions`
+
+  const ways: Readonly<Record<string, (stream: boolean) => Promise<unknown>>> = {
+    'OpenAI SDK': (stream) => read(sdk().chat.completions.create({ model: MODEL, messages, stream })),
+    fetch: async (stream) => (await fetch(url(), { method: 'POST', headers, body: bodyFor(stream) })).text(),
+    'fetch of a Request': async (stream) =>
+      (await fetch(new Request(url(), { method: 'POST', headers, body: bodyFor(stream) }))).text(),
+    'undici request': async (stream) =>
+      (
+        await undiciRequest(url(), {
+          method: 'POST',
+          headers: { ...headers, 'content-length': String(bodyFor(stream).length) },
+          body: bodyFor(stream),
+        })
+      ).body.text(),
+    axios: async (stream) =>
+      (await axios.post(url(), bodyFor(stream), { adapter: 'http', headers, responseType: 'text' })).data,
+  }
+  const bodyFor = (stream: boolean) => JSON.stringify({ messages, model: MODEL, stream })
+  const read = async (answer: Promise<unknown>) => {
+    const completion = await answer
+    if (typeof completion === 'object' && completion !== null && Symbol.asyncIterator in completion) {
+      for await (const _ of Object.assign(completion));
+    }
+  }
+
+  it.each(
+    Object.entries(ways).flatMap(([name, way]) => [[name, false, way] as const, [name, true, way] as const]),
+  )('calls the first cheaper model that the provider has: %s, streamed: %s', async (_name, stream, way) => {
+    await decide(cheaper)
+    const billed = provider.billed.length
+    await acme(() => way(stream))
+    expect(provider.billed.slice(billed)).toMatchObject([{ model: 'gpt-4o-mini' }])
+    await waitFor(() => events.length === 1, 'the event')
+    expect(events).toMatchObject([
+      {
+        model: 'gpt-4o-mini',
+        customer: 'acme',
+        tags: { plan: 'pro', 'tokentally.downgraded_from': MODEL },
+        quantities: { input_tokens: provider.billed.at(-1)?.inputTokens },
+        status: 'ok',
+      },
+    ])
+  })
+
+  it('leaves a call of a model that is named as it is, in any edition', async () => {
+    await decide(cheaper)
+    for (const model of ['gpt-4o-mini', 'gpt-4o-mini-2024-07-18']) {
+      await acme(() => sdk().chat.completions.create({ model, messages }))
+      expect(provider.billed.at(-1)?.model).toBe(model)
+    }
+    await waitFor(() => events.length === 2, 'the events')
+    expect(events.map(({ tags }) => tags)).toEqual([{ plan: 'pro' }, { plan: 'pro' }])
+  })
+
+  it('gives Anthropic its own', async () => {
+    await decide(cheaper)
+    await acme(() =>
+      new Anthropic({ apiKey: 'k', baseURL: `${provider.url}/anthropic` }).messages.create(CLAUDE),
+    )
+    expect(provider.billed.at(-1)?.model).toBe('claude-haiku-4-5')
+  })
+
+  it.each(['Google Gen AI', 'AWS SDK over HTTP/2', 'AWS SDK, metered'])(
+    'refuses what cannot be given a cheaper model: %s',
+    async (name) => {
+      await decide(cheaper)
+      const error: unknown = await acme(() => WAYS[name]?.call() ?? Promise.resolve()).catch(
+        (reason: unknown) => reason,
+      )
+      expect(budgetErrorOf(error)).toMatchObject({ action: 'downgrade', code: 'budget_exceeded' })
+    },
+  )
+
+  it('never to a model that is blocked itself', async () => {
+    await decide(
+      { ...cheaper, models: ['gpt-4o-mini', 'gpt-4.1-nano'] },
+      { ...BLOCK, scope: { model: 'gpt-4o-mini' } },
+    )
+    await acme(() => sdk().chat.completions.create({ model: MODEL, messages }))
+    expect(provider.billed.at(-1)?.model).toBe('gpt-4.1-nano')
+  })
+})
+
+it('usage is delivered as ever', async () => {
+  await WAYS['OpenAI SDK']?.call()
+  await running.flush()
+  expect(service.delivered()).toContain('"gen_ai.request.model"')
+})
+
 function nameOf(error: unknown): string {
   if (!(error instanceof Error)) return typeof error
   return error.name === 'Error' ? error.constructor.name : error.name

@@ -167,8 +167,13 @@ function byMark(text: string): BudgetExceededError | undefined {
   return id === undefined ? undefined : remembered.get(id)
 }
 
+/** Of `Headers`, whoever made them, or a plain object. */
 function headerIn(headers: unknown): string | undefined {
-  const value = headers instanceof Headers ? headers.get(REFUSAL_HEADER) : fieldOf(headers, REFUSAL_HEADER)
+  const get = fieldOf(headers, 'get')
+  const value: unknown =
+    typeof get === 'function'
+      ? Reflect.apply(get, headers, [REFUSAL_HEADER])
+      : fieldOf(headers, REFUSAL_HEADER)
   return typeof value === 'string' ? value : undefined
 }
 

@@ -15,34 +15,39 @@ export function refuseFetch(
   header: (name: string) => string | null,
 ): Promise<Response> {
   if (!isStainless(header)) return Promise.reject(error)
-  return Promise.resolve(refusedResponse(error))
+  const { body, ...head } = refusedAnswer(error)
+  return Promise.resolve(new Response(body, head))
 }
 
-function isStainless(header: (name: string) => string | null): boolean {
+/** Whether a request is one of an SDK made by Stainless. */
+export function isStainless(header: (name: string) => string | null): boolean {
   return header('x-stainless-lang') !== null || header('x-stainless-retry-count') !== null
 }
 
-function refusedResponse(error: BudgetExceededError): Response {
+interface RefusedAnswer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+}
+
+/** The answer that such an SDK gets. */
+export function refusedAnswer(error: BudgetExceededError): RefusedAnswer {
   const { status, message, retryAfterS, refusalId, code, action } = error
   const isForLong = action !== 'rate_limit' && code !== 'decisions_unavailable'
-  return new Response(
-    JSON.stringify({
-      ...error.toProblem(),
-      error: {
-        message,
-        type: code,
-        code: isForLong ? 'insufficient_quota' : 'rate_limit_exceeded',
-        param: null,
-      },
-    }),
-    {
-      status,
-      headers: {
-        'content-type': 'application/problem+json',
-        'retry-after': String(retryAfterS),
-        'x-should-retry': 'false',
-        [REFUSAL_HEADER]: refusalId,
-      },
+  const answer = {
+    message,
+    type: code,
+    code: isForLong ? 'insufficient_quota' : 'rate_limit_exceeded',
+    param: null,
+  }
+  return {
+    status,
+    headers: {
+      'content-type': 'application/problem+json',
+      'retry-after': String(retryAfterS),
+      'x-should-retry': 'false',
+      [REFUSAL_HEADER]: refusalId,
     },
-  )
+    body: JSON.stringify({ ...error.toProblem(), error: answer }),
+  }
 }

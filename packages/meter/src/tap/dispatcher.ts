@@ -1,5 +1,7 @@
 import { mayBeCall, type RecognizedCall } from '@tokentally/providers'
+import type { BudgetExceededError } from '../enforce/budget-exceeded-error.ts'
 import { type DispatchedBody, enforcedDispatch } from '../enforce/enforced-dispatch.ts'
+import { refuseDispatch } from '../enforce/refused-dispatch.ts'
 import { Exchange } from './exchange.ts'
 import { guarded, insideTap, RETRY_COUNT, recognizeOnce, type TapDependencies, watchedHere } from './tap.ts'
 
@@ -109,7 +111,13 @@ export function tapDispatcher(
     const send = (bodyText: string | undefined, body: unknown): boolean => {
       const { enforcer } = dependencies
       if (enforcer === undefined) return sendWatched({ bodyText, body })
-      const refuse = (error: Error) => failBeforeStart(handler, error)
+      const refuse = (error: BudgetExceededError) =>
+        refuseDispatch(
+          handler,
+          error,
+          (name) => headerOf(options.headers, name),
+          () => failBeforeStart(handler, error),
+        )
       return enforcedDispatch(enforcer, call, { bodyText, body }, sendWatched, refuse, () =>
         withoutLength(options.headers),
       )
