@@ -58,14 +58,9 @@ export class BudgetExceededError extends Error implements Refusal {
   readonly retryAfterS: number
   /** Names this refusal in texts that are made of it. */
   readonly refusalId: string
-  /** 429; 503 for `decisions_unavailable`. */
-  readonly status: number
-  readonly statusCode: number
-  readonly expose = true
-  readonly headers: Readonly<Record<string, string>>
 
   constructor(refusal: Refusal) {
-    const refusalId = randomBytes(6).toString('hex')
+    const refusalId = refusalIdOf(++refusals)
     super(`${refusal.detail} ${markOf(refusalId)}`)
     this.code = refusal.code
     this.action = refusal.action
@@ -75,10 +70,24 @@ export class BudgetExceededError extends Error implements Refusal {
     this.until = refusal.until
     this.retryAfterS = refusal.retryAfterS
     this.refusalId = refusalId
-    this.status = refusal.code === 'decisions_unavailable' ? 503 : 429
-    this.statusCode = this.status
-    this.headers = { 'retry-after': String(refusal.retryAfterS) }
     remember(this)
+  }
+
+  /** 429; 503 for `decisions_unavailable`. */
+  get status(): number {
+    return this.code === 'decisions_unavailable' ? 503 : 429
+  }
+
+  get statusCode(): number {
+    return this.status
+  }
+
+  get expose(): boolean {
+    return true
+  }
+
+  get headers(): Readonly<Record<string, string>> {
+    return { 'retry-after': String(this.retryAfterS) }
   }
 
   /** The body of the answer that this error becomes. */
@@ -100,21 +109,26 @@ export class BudgetExceededError extends Error implements Refusal {
 /** The header of an answer that stands for a refusal. */
 export const REFUSAL_HEADER = 'x-tokentally-refusal'
 
+/** Of this process alone: a text with another one's refusal is none of ours. */
+let processId: string | undefined
+let refusals = 0
+
+function refusalIdOf(number: number): string {
+  processId ??= randomBytes(4).toString('hex')
+  return processId + (number % 0x1_0000_0000).toString(16).padStart(8, '0')
+}
+
 /** Refusals that can still be found again by their ids. */
 const REMEMBERED_MAX = 1_000
 const remembered = new Map<string, BudgetExceededError>()
 
 function remember(error: BudgetExceededError): void {
   remembered.set(error.refusalId, error)
-  if (remembered.size <= REMEMBERED_MAX) return
-  for (const oldest of remembered.keys()) {
-    remembered.delete(oldest)
-    return
-  }
+  if (refusals > REMEMBERED_MAX) remembered.delete(refusalIdOf(refusals - REMEMBERED_MAX))
 }
 
 const markOf = (refusalId: string) => `[tokentally refusal ${refusalId}]`
-const MARK = /\[tokentally refusal ([0-9a-f]{12})\]/
+const MARK = /\[tokentally refusal ([0-9a-f]{16})\]/
 
 /** Where SDKs keep what an error was made of. */
 const INNER = ['cause', 'error', 'lastError', 'errors', 'response', 'rawResponse', 'data', 'reason'] as const

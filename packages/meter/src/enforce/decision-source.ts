@@ -12,7 +12,7 @@ import { EventStream } from './event-stream.ts'
  *   connecting  from the start, and after each wait.
  *   fresh       a snapshot has come, and something, if only a heartbeat, within the last `SILENCE_MAX_MS`.
  *   stale       never fresh yet, or silent for longer, or disconnected and not back within that time.
- *   waiting     the connection failed or ended: until the next attempt the wait doubles from 250 ms to 10 s, each a
+ *   waiting     the connection failed or ended: until the next attempt the wait doubles from 250 ms to 5 s, each a
  *               random part of the full one, and is 30 s where the service refuses the key. It may be fresh still.
  *   closed      for good.
  *
@@ -34,7 +34,7 @@ const EVENT = 'decisions'
 const TICK_MS = 250
 export const SILENCE_MAX_MS = 2_000
 const FIRST_WAIT_MS = 250
-const LONGEST_WAIT_MS = 10_000
+const LONGEST_WAIT_MS = 5_000
 /** A refused key: only a person can mend it. */
 const REFUSED_WAIT_MS = 30_000
 /** A connection that says nothing at all is given up. */

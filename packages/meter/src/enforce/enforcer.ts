@@ -63,12 +63,16 @@ export class Enforcer {
   /** Takes a new snapshot in place of the last one. */
   update({ decisions, unknown }: Snapshot): void {
     this.#table = new DecisionTable(decisions)
+    if (this.#rates.size > 0) this.#forgetRates(decisions)
+    if (unknown > 0) {
+      this.#options.onError(new Error('the service decides what this version of the meter does not know'))
+    }
+  }
+
+  #forgetRates(decisions: readonly Decision[]): void {
     const limited = new Set(decisions.map((decision) => nameOf(decision)))
     for (const key of this.#rates.keys()) {
       if (!limited.has(key.slice(0, key.indexOf('\n')))) this.#rates.delete(key)
-    }
-    if (unknown > 0) {
-      this.#options.onError(new Error('the service decides what this version of the meter does not know'))
     }
   }
 
