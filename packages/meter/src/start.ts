@@ -85,6 +85,8 @@ function startWith(
   if (running !== undefined) {
     if (
       settings.url !== running.settings.url ||
+      // Whoever asks for limits must know that they are not held.
+      settings.enforce !== running.settings.enforce ||
       settings.spoolDirectory !== running.settings.spoolDirectory
     ) {
       settings.onError(new Error('the meter runs already, with other options; the first ones stand'))

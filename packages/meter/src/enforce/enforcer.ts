@@ -55,6 +55,7 @@ export class Enforcer {
   readonly #options: EnforcerOptions
   #table = new DecisionTable([])
   #rates = new Map<string, CallRate>()
+  #isUnknownReported = false
 
   constructor(options: EnforcerOptions) {
     this.#options = options
@@ -64,7 +65,8 @@ export class Enforcer {
   update({ decisions, unknown }: Snapshot): void {
     this.#table = new DecisionTable(decisions)
     if (this.#rates.size > 0) this.#forgetRates(decisions)
-    if (unknown > 0) {
+    if (unknown > 0 && !this.#isUnknownReported) {
+      this.#isUnknownReported = true
       this.#options.onError(new Error('the service decides what this version of the meter does not know'))
     }
   }

@@ -6,7 +6,10 @@ const EVENT_MAX_CHARACTERS = 16 * 1024 * 1024
  * once: a quiet stream is nothing but heartbeats, for weeks.
  */
 export class EventStream {
-  #rest = ''
+  /** The line that is being read, as it came: a long one is looked through once. */
+  #pieces: string[] = []
+  /** A LF right behind it is the same line end. */
+  #wasCr = false
   #name = ''
   #data: string[] = []
   #characters = 0
@@ -16,19 +19,27 @@ export class EventStream {
    * @throws RangeError for an event that is too large
    */
   push(text: string, name: string): string[] {
+    if (text === '') return []
     const events: string[] = []
-    // A CR at the end may have its LF in the next piece.
-    const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/)
-    this.#rest = lines.pop() ?? ''
-    for (const line of lines) {
-      if (line === '') {
+    let start = this.#wasCr && text.startsWith('\n') ? 1 : 0
+    for (const { index, 0: end } of text.matchAll(/\r\n|\n|\r/g)) {
+      if (index < start) continue
+      this.#pieces.push(text.slice(start, index))
+      const line = this.#pieces.join('')
+      this.#pieces = []
+      start = index + end.length
+      if (line !== '') this.#take(line)
+      else {
         if (this.#data.length > 0 && this.#name === name) events.push(this.#data.join('\n'))
         this.#name = ''
         this.#data = []
         this.#characters = 0
-      } else this.#take(line)
+      }
     }
-    if (this.#characters + this.#rest.length > EVENT_MAX_CHARACTERS) {
+    this.#wasCr = text.endsWith('\r')
+    if (start < text.length) this.#pieces.push(text.slice(start))
+    const lineLength = this.#pieces.reduce((sum, piece) => sum + piece.length, 0)
+    if (this.#characters + lineLength > EVENT_MAX_CHARACTERS) {
       throw new RangeError(`an event of more than ${EVENT_MAX_CHARACTERS} characters`)
     }
     return events
