@@ -1,10 +1,11 @@
 import { ZERO } from '../money/decimal.ts'
 import { comparableModel } from '../pricing/model-match.ts'
+import { PathMemo } from '../pricing/path-memo.ts'
 import { catalogueProvider } from '../pricing/provider-aliases.ts'
 import { modelNames, type Rating } from '../rating/rate.ts'
 import type { MarkupBook } from '../rating/sell.ts'
 import type { UsageEvent } from '../usage/usage-event.ts'
-import { allRuleSpans, type MarkupRuleVersion, type RuleSpan } from './markup-rule.ts'
+import { allRuleSpans, type MarkupRuleVersion, type RuleMatch, type RuleSpan } from './markup-rule.ts'
 import { fitsPattern } from './model-pattern.ts'
 import { compareSpecificity, specificity } from './precedence.ts'
 import { type SellPrice, sellPrice } from './sell-price.ts'
@@ -21,7 +22,7 @@ export interface PreparedMarkupBook extends MarkupBook {
   find(organizationId: string, subject: RuleSubject, tsMs: number): MarkupRuleVersion | undefined
 }
 
-/** How many distinct subjects are remembered; the memory is emptied when it is full. */
+/** How many distinct subjects of an organization are remembered; the memory is emptied when it is full. */
 const MEMO_MAX = 50_000
 
 /**
@@ -40,20 +41,11 @@ export function buildMarkupBook(versions: readonly MarkupRuleVersion[]): Prepare
       prepare(own),
     ]),
   )
-  const memo = new Map<string, readonly PreparedSpan[]>()
 
   const search = (organizationId: string, subject: RuleSubject, tsMs: number): PreparedSpan | undefined => {
     const book = books.get(organizationId)
     if (book === undefined) return undefined
-    let key = `${organizationId}\n${subject.provider}\n${subject.model ?? ''}\n${subject.responseModel ?? ''}\n${subject.customer ?? ''}\n${subject.feature ?? ''}`
-    // Only tags that some rule asks for: others, such as a request's own number, would make every event new.
-    for (const name of book.tagNames) key += `\n${tagOf(subject, name) ?? ''}`
-    let candidates = memo.get(key)
-    if (candidates === undefined) {
-      if (memo.size >= MEMO_MAX) memo.clear()
-      candidates = candidatesFor(book, subject)
-      memo.set(key, candidates)
-    }
+    const candidates = book.memo.get(book.path(subject), () => candidatesFor(book, subject))
     for (const candidate of candidates) {
       if (tsMs >= candidate.startMs && tsMs < candidate.endMs) return candidate
     }
@@ -78,7 +70,9 @@ interface PreparedSpan extends RuleSpan {
 interface OrganizationRules {
   /** The most specific first. */
   readonly spans: readonly PreparedSpan[]
-  readonly tagNames: readonly string[]
+  /** What some rule asks for; what none does, such as a request's own number, would make every event new. */
+  readonly path: (subject: RuleSubject) => readonly (string | undefined)[]
+  readonly memo: PathMemo<readonly PreparedSpan[]>
 }
 
 function prepare(versions: readonly MarkupRuleVersion[]): OrganizationRules {
@@ -89,9 +83,21 @@ function prepare(versions: readonly MarkupRuleVersion[]): OrganizationRules {
     }))
     .sort((a, b) => compareSpecificity(a.rank, b.rank))
     .map(({ span }) => span)
-  return {
-    spans,
-    tagNames: [...new Set(spans.flatMap(({ version }) => Object.keys(version.match.tags ?? {})))].sort(),
+  return { spans, path: pathOf(spans.map(({ version }) => version.match)), memo: new PathMemo(MEMO_MAX) }
+}
+
+function pathOf(matches: readonly RuleMatch[]): OrganizationRules['path'] {
+  const tagNames = [...new Set(matches.flatMap(({ tags }) => Object.keys(tags ?? {})))].sort()
+  const hasProvider = matches.some(({ provider }) => provider !== undefined)
+  const hasModel = matches.some(({ model }) => model !== undefined)
+  const hasFeature = matches.some(({ feature }) => feature !== undefined)
+  return (subject) => {
+    const path = [subject.customer]
+    if (hasProvider) path.push(subject.provider)
+    if (hasModel) path.push(subject.model, subject.responseModel)
+    if (hasFeature) path.push(subject.feature)
+    for (const name of tagNames) path.push(tagOf(subject, name))
+    return path
   }
 }
 

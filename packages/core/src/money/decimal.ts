@@ -16,11 +16,11 @@ const MILLION_INVERSE: Decimal = new ExactBig('0.000001')
 /**
  * Reads an exact decimal.
  *
- * @param text a decimal literal such as `"0.15"` or `"-12"`, or a bigint
+ * @param text a decimal literal such as `"0.15"` or `"-12"`, a bigint, or a decimal, which is copied
  * @throws Error when the text is no decimal number
  */
-export function decimal(text: string | bigint): Decimal {
-  return new ExactBig(text.toString())
+export function decimal(text: string | bigint | Decimal): Decimal {
+  return new ExactBig(typeof text === 'bigint' ? text.toString() : text)
 }
 
 /**

@@ -1,6 +1,7 @@
 import { discounted } from './discount.ts'
 import { comparableModel, type ModelMatcher, modelMatcher, withDashedDate } from './model-match.ts'
 import { isModelPattern } from './model-pattern.ts'
+import { PathMemo } from './path-memo.ts'
 import type { PriceVersion } from './price-version.ts'
 import { catalogueProvider, providersToSearch } from './provider-aliases.ts'
 import { canonicalTier } from './service-tiers.ts'
@@ -62,17 +63,16 @@ export function buildPriceBook(versions: readonly PriceVersion[], revision: numb
   const catalogue = groupByModel(versions.filter((version) => version.organizationId === null))
   const ownPrices = ownByProvider(versions.filter((version) => version.organizationId !== null))
 
-  const memo = new Map<string, readonly Candidate[]>()
-  const lookUp = (organizationId: string, provider: string, models: readonly string[]) => {
-    const key = `${organizationId}\n${provider}\n${models[0] ?? ''}\n${models[1] ?? ''}`
-    const known = memo.get(key)
-    if (known !== undefined) return known
-    if (memo.size >= MEMO_MAX) memo.clear()
-    const own = ownPrices.get(organizationId)?.get(catalogueProvider(provider)) ?? []
-    const found = search(catalogue, own, provider, models)
-    memo.set(key, found)
-    return found
-  }
+  const memo = new PathMemo<readonly Candidate[]>(MEMO_MAX)
+  const lookUp = (organizationId: string, provider: string, models: readonly string[]) =>
+    memo.get([organizationId, provider, models[0], models[1]], () =>
+      search(
+        catalogue,
+        ownPrices.get(organizationId)?.get(catalogueProvider(provider)) ?? [],
+        provider,
+        models,
+      ),
+    )
   const withDiscount = discounter()
   return {
     revision,

@@ -1,4 +1,5 @@
 import { type Decimal, decimal, decimalText } from '../money/decimal.ts'
+import { scaleOf, unitsOf } from '../money/scaled.ts'
 import type { PriceVersion, Rate, RateTier } from '../pricing/price-version.ts'
 import { METERS } from '../usage/meters.ts'
 import type { Bracket } from './marginal-tiers.ts'
@@ -8,12 +9,19 @@ export interface UnitPrice {
   readonly usd: Decimal
   /** The same as plain decimal text. */
   readonly text: string
+  /** The same in units of 10^-scale of the card; NaN where it does not fit (`unitsOf`). */
+  readonly units: number
   /** Marginal tiers: `usd` is the price of the tokens up to the first of them. */
   readonly brackets?: readonly Bracket[]
 }
 
 /** Unit prices by meter, for the requests of one size at one service tier. */
-export type RateCard = ReadonlyMap<string, UnitPrice>
+export interface RateCard {
+  /** Digits after the point that hold every price of the card. */
+  readonly scale: number
+  get(meter: string): UnitPrice | undefined
+  has(meter: string): boolean
+}
 
 /**
  * The unit prices of a version, computed once and kept as long as the version.
@@ -37,8 +45,10 @@ export function rateCard(version: PriceVersion, inputTokens: number, tokenMultip
   }
   let band = 0
   for (const threshold of cards.thresholds) if (inputTokens > threshold) band++
-  return bands[band] ?? new Map()
+  return bands[band] ?? EMPTY
 }
+
+const EMPTY: RateCard = { scale: 0, get: () => undefined, has: () => false }
 
 interface Cards {
   /** Input sizes above which some rate changes, ascending. */
@@ -73,21 +83,34 @@ function bandCards(
 
 function card(version: PriceVersion, inputTokens: number, tokenMultiplier: string): RateCard {
   const multiplier = decimal(tokenMultiplier)
-  const prices = new Map<string, UnitPrice>()
-  for (const [meter, rate] of Object.entries(version.rates)) {
-    const unitPrice = (price: string): UnitPrice => {
+  const amounts = Object.entries(version.rates).map(([meter, rate]) => {
+    const usdOf = (price: string) => {
       const listed = decimal(price).times(UNIT[rate.per])
-      const usd = meter.endsWith('_tokens') ? listed.times(multiplier) : listed
-      return { usd, text: decimalText(usd) }
+      return meter.endsWith('_tokens') ? listed.times(multiplier) : listed
     }
-    if (rate.tierMode !== 'marginal') prices.set(meter, unitPrice(priceAt(rate, inputTokens)))
-    else {
-      const brackets = ascending(rate).map(({ aboveInputTokens, price }) => ({
-        aboveInputTokens,
-        price: unitPrice(price),
-      }))
-      prices.set(meter, { ...unitPrice(rate.price), brackets })
-    }
+    const isMarginal = rate.tierMode === 'marginal'
+    const usd = usdOf(isMarginal ? rate.price : priceAt(rate, inputTokens))
+    const steps = isMarginal
+      ? ascending(rate).map(({ aboveInputTokens, price }) => ({ aboveInputTokens, usd: usdOf(price) }))
+      : undefined
+    return { meter, usd, steps }
+  })
+  const scale = Math.max(
+    0,
+    ...amounts.flatMap(({ usd, steps = [] }) => [scaleOf(usd), ...steps.map((step) => scaleOf(step.usd))]),
+  )
+  const unitPrice = (usd: Decimal): UnitPrice => ({
+    usd,
+    text: decimalText(usd),
+    units: unitsOf(usd, scale) ?? Number.NaN,
+  })
+  const prices = new Map<string, UnitPrice>()
+  for (const { meter, usd, steps } of amounts) {
+    const brackets = steps?.map((step) => ({
+      aboveInputTokens: step.aboveInputTokens,
+      price: unitPrice(step.usd),
+    }))
+    prices.set(meter, { ...unitPrice(usd), ...(brackets !== undefined && { brackets }) })
   }
   for (const meter of Object.keys(METERS)) {
     let priced: string | undefined = meter
@@ -95,7 +118,7 @@ function card(version: PriceVersion, inputTokens: number, tokenMultiplier: strin
     const price = priced === undefined ? undefined : prices.get(priced)
     if (price !== undefined) prices.set(meter, price)
   }
-  return prices
+  return { scale, get: (meter) => prices.get(meter), has: (meter) => prices.has(meter) }
 }
 
 function priceAt(rate: Rate, inputTokens: number): string {

@@ -352,3 +352,59 @@ describe('for any quantities', () => {
     )
   })
 })
+
+describe('amounts of any size', () => {
+  const anyPrice = fc
+    .tuple(fc.nat(999_999), fc.nat(18), fc.constantFrom(1 as const, 1000 as const, 1_000_000 as const))
+    .map(([digits, places, per]): Rate => {
+      const text = String(digits).padStart(places + 1, '0')
+      const price = places === 0 ? text : `${text.slice(0, -places)}.${text.slice(-places)}`
+      return { per, price }
+    })
+  const anyQuantity = fc.oneof(
+    fc.nat(10),
+    fc.nat(2_000_000),
+    fc.integer({ min: 0, max: 1_000_000_000_000 }),
+    fc.double({ min: 0, max: 1_000_000, noNaN: true, noDefaultInfinity: true }),
+  )
+
+  it('are what plain decimals give, line by line and in all', () => {
+    const meters = fc.dictionary(
+      fc.constantFrom('a', 'b', 'c', 'd_tokens'),
+      fc.tuple(anyPrice, anyQuantity),
+      {
+        minKeys: 1,
+      },
+    )
+    fc.assert(
+      fc.property(meters, fc.constantFrom('default', 'batch'), (priced, serviceTier) => {
+        const entries = Object.entries(priced)
+        const own: PriceVersion = {
+          ...GPT_4O_MINI,
+          id: 'any',
+          rates: Object.fromEntries(entries.map(([meter, [price]]) => [meter, price])),
+        }
+        const event = call(
+          'openai',
+          'gpt-4o-mini',
+          Object.fromEntries(entries.map(([meter, [, quantity]]) => [meter, quantity])),
+          { serviceTier },
+        )
+        const rating = rate(ORGANIZATION, event, buildPriceBook([own], 1))
+        let total = ZERO
+        for (const line of rating.lines) {
+          const { price, per } = own.rates[line.meter] ?? { price: '0', per: 1 }
+          const half = serviceTier === 'batch' && line.meter.endsWith('_tokens') ? '0.5' : '1'
+          const unit = decimal(price)
+            .times(decimal(`1e-${Math.log10(per)}`))
+            .times(decimal(half))
+          const cost = unit.times(decimal(String(line.quantity)))
+          expect([line.unitPriceUsd, line.costUsd]).toEqual([decimalText(unit), decimalText(cost)])
+          total = total.plus(cost)
+        }
+        expect(decimalText(rating.listCostUsd)).toBe(decimalText(total))
+      }),
+      { numRuns: 1000 },
+    )
+  })
+})

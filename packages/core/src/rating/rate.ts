@@ -1,4 +1,5 @@
 import { type Decimal, decimalFromLiteral, decimalText, ZERO } from '../money/decimal.ts'
+import { decimalOfUnits, SCALED_MAX, textOfUnits } from '../money/scaled.ts'
 import { callMultiplier } from '../pricing/call-multiplier.ts'
 import type { PriceBook } from '../pricing/price-book.ts'
 import { disjointQuantities } from '../usage/meters.ts'
@@ -65,12 +66,9 @@ export function rate(organizationId: string, event: UsageEvent, book: PriceBook)
   const prices = rateCard(version, event.quantities['input_tokens'] ?? 0, multiplier)
   const lines: RatedLine[] = []
   const unpricedMeters: string[] = []
-  let listCostUsd = ZERO
-  const add = (meter: string, quantity: number, price: UnitPrice) => {
-    const cost = price.usd.times(decimalFromLiteral(quantity))
-    listCostUsd = listCostUsd.plus(cost)
-    lines.push({ meter, quantity, unitPriceUsd: price.text, costUsd: decimalText(cost) })
-  }
+  const total = new Total(prices.scale)
+  const add = (meter: string, quantity: number, price: UnitPrice) =>
+    lines.push({ meter, quantity, unitPriceUsd: price.text, costUsd: total.add(quantity, price) })
   for (const meter in quantities) {
     const price = prices.get(meter)
     if (price === undefined) unpricedMeters.push(meter)
@@ -82,6 +80,7 @@ export function rate(organizationId: string, event: UsageEvent, book: PriceBook)
   }
   const perRequest = requestPrice(prices, event.quantities)
   if (perRequest !== undefined) add(REQUESTS, 1, perRequest)
+  const listCostUsd = total.usd()
   return {
     lines,
     listCostUsd,
@@ -89,6 +88,35 @@ export function rate(organizationId: string, event: UsageEvent, book: PriceBook)
     unpricedReason: unpricedMeters.length === 0 ? null : 'no_rate',
     priceVersionId: lines.length === 0 ? null : version.id,
     status: unpricedMeters.length === 0 ? 'rated' : lines.length === 0 ? 'unpriced' : 'partly_unpriced',
+  }
+}
+
+/** Adds up lines: in whole numbers while they are exact, else in decimals. Every digit is the same either way. */
+class Total {
+  readonly #scale: number
+  #units = 0
+  #rest = ZERO
+
+  constructor(scale: number) {
+    this.#scale = scale
+  }
+
+  /** @returns the cost of one line */
+  add(quantity: number, price: UnitPrice): string {
+    const units = price.units * quantity
+    // A fraction of a unit or a product beyond the exact integers takes the slow way, and so does NaN.
+    if (Number.isInteger(quantity) && units <= SCALED_MAX && this.#units + units <= SCALED_MAX) {
+      this.#units += units
+      return textOfUnits(units, this.#scale)
+    }
+    const cost = price.usd.times(decimalFromLiteral(quantity))
+    this.#rest = this.#rest.plus(cost)
+    return decimalText(cost)
+  }
+
+  usd(): Decimal {
+    const sum = decimalOfUnits(this.#units, this.#scale)
+    return this.#rest === ZERO ? sum : sum.plus(this.#rest)
   }
 }
 

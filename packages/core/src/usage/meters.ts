@@ -71,13 +71,18 @@ export function disjointQuantities(quantities: Quantities): Readonly<Record<stri
   const disjoint: Record<string, number> = {}
   for (const meter in quantities) {
     let own = quantities[meter] ?? 0
-    const parts = PARTS.get(meter)
-    if (parts !== undefined) for (const part of parts) own -= quantities[part] ?? 0
+    // Looks at the parts there are, not at all there could be: this is done for every event.
+    if (PARTS.has(meter)) {
+      for (const part in quantities) if (WHOLE_OF.get(part) === meter) own -= quantities[part] ?? 0
+    }
     if (own > 0) disjoint[meter] = own
   }
   return disjoint
 }
 
+const WHOLE_OF: ReadonlyMap<string, string> = new Map(
+  Object.entries(METERS).flatMap(([meter, { partOf }]) => (partOf === undefined ? [] : [[meter, partOf]])),
+)
 const PARTS: ReadonlyMap<string, readonly string[]> = Map.groupBy(
   Object.keys(METERS).filter((meter) => METERS[meter]?.partOf !== undefined),
   (meter) => METERS[meter]?.partOf ?? '',
