@@ -174,6 +174,12 @@ describe('every documented route', () => {
       change: { set: { team_id: 'growth' } },
       preview: true,
     },
+    'POST /api/v1/fx-rates': {
+      source: 'desk',
+      published_at: '2026-11-01T09:00:00Z',
+      units_per_eur: { USD: '1.0870' },
+    },
+    'PUT /api/v1/customers/{customer_id}': { currency: 'USD' },
     'POST /api/v1/usage': { ...EVENT, event_id: 'another' },
     'POST /v1/traces': { resourceSpans: [] },
     'POST /usage': {
@@ -191,6 +197,7 @@ describe('every documented route', () => {
       '{event_id}': EVENT.event_id,
       '{tenant_id}': 'acme',
       '{provider}': 'openai',
+      '{customer_id}': 'acme',
       '{correction_id}': await correct('second'),
     }
     const created = async (url: string, body: object) =>

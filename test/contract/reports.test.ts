@@ -631,6 +631,9 @@ describe('the routes of old', () => {
       completion_tokens: 80,
       total_tokens: 480,
       cost: '0.000108',
+      list_cost: '0.000108',
+      margin: '0',
+      margin_percent: '0',
       currency: 'USD',
     }
     expect(summary.json).toEqual({

@@ -98,6 +98,8 @@ function environmentOf(options: ServiceOptions): Record<string, string> {
     TOKENTALLY_PORT: String(options.port ?? 0),
     TOKENTALLY_BOOTSTRAP_KEY: OWNER_KEY,
     LOG_LEVEL: 'warn',
+    // Tests reach for nothing outside.
+    TOKENTALLY_FX_URL: 'off',
     ...(options.databaseUrl === undefined
       ? {}
       : { DATABASE_URL: options.databaseUrl, TOKENTALLY_SECRET_KEY: SECRET_KEY }),

@@ -19,7 +19,9 @@ import {
   bundledCatalogue,
   bundledCatalogueSource,
   createRatingBookCache,
+  defineFxJob,
   importCatalogue,
+  registerCurrencyRoutes,
   registerMarkupRoutes,
   registerPricingRoutes,
 } from './pricing/index.ts'
@@ -133,6 +135,7 @@ async function build(
   defineRollupJobs(jobs, { pool, now })
   defineLateRatingJob(jobs, { pool, ratingBooks, now })
   defineDeadLetterJob(jobs, { pool, now })
+  defineFxJob(jobs, { pool, ratingBooks, metrics, logger, fxUrl: config.fxUrl })
   defineDriftJob(jobs, { pool, logger, now })
 
   const onAppended = createRollupAnnouncer(jobs, (error) =>
@@ -161,6 +164,7 @@ async function build(
     registerAccessRoutes(app, { pool, cache })
     registerPricingRoutes(app, { pool, ratingBooks, now, priceAdded: () => announcePriceChange(jobs) })
     registerMarkupRoutes(app, { pool, ratingBooks, now })
+    registerCurrencyRoutes(app, { pool, ratingBooks, now })
     registerReportRoutes(app, { pool, now })
     registerSimulationRoutes(app, { pool, now, logger })
     registerCorrectionRoutes(app, { pool, ratingBooks, now, newCorrectionId: randomUUID, onAppended })

@@ -69,6 +69,9 @@ const environmentSchema = z.object({
     .max(1024, 'must be at most 1024')
     .default(32),
   TOKENTALLY_GPU_TARGETS: gpuTargetsSchema.optional(),
+  TOKENTALLY_FX_URL: z
+    .union([z.literal('off'), urlOf(['http:', 'https:'])], 'must be an http:// or https:// URL, or off')
+    .default('https://www.ecb.europa.eu/stats/eurofxref/eurofxref-hist-90d.xml'),
   LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
       error: 'must be one of fatal, error, warn, info, debug, trace, silent',
@@ -99,6 +102,8 @@ export interface Config {
   readonly bodyMaxBytes: number
   /** Hosts of GPUs whose metrics are read; for the organization `default`. */
   readonly gpuTargets: readonly GpuTarget[]
+  /** A file of the European Central Bank's rates, XML or CSV. Absent: rates are loaded by hand. */
+  readonly fxUrl: string | undefined
   readonly logLevel: z.infer<typeof environmentSchema>['LOG_LEVEL']
   /** Whether standard output is a terminal, for readable logs. */
   readonly isTerminal: boolean
@@ -133,6 +138,7 @@ export function readConfig(
     secretKey: values.TOKENTALLY_SECRET_KEY,
     bodyMaxBytes: Math.round(values.TOKENTALLY_BODY_MAX_MIB * MIB),
     gpuTargets: values.TOKENTALLY_GPU_TARGETS ?? [],
+    fxUrl: values.TOKENTALLY_FX_URL === 'off' ? undefined : values.TOKENTALLY_FX_URL,
     logLevel: values.LOG_LEVEL,
     isTerminal,
   }

@@ -123,6 +123,14 @@ export {
 } from './pricing/service-tiers.ts'
 export { isPartOfInput } from './rating/marginal-tiers.ts'
 export {
+  buildCurrencyBook,
+  type CustomerCurrency,
+  crossRate,
+  FX_RATE_DIGITS,
+  type PublishedRate,
+} from './rating/currency-book.ts'
+export { type Margin, marginOf } from './rating/margin.ts'
+export {
   modelNames,
   type RatedLine,
   type Rating,

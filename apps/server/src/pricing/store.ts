@@ -2,7 +2,6 @@ import {
   buildMarkupBook,
   buildPriceBook,
   modelMatchSchema,
-  NO_CURRENCIES,
   type PriceBook,
   type PriceVersion,
   type RatingBook,
@@ -13,6 +12,7 @@ import { type CatalogueModel, cataloguePriceId } from '@tokentally/prices'
 import type { Pool, PoolClient } from 'pg'
 import { z } from 'zod'
 import { inOneSnapshot } from '../database/snapshot.ts'
+import { loadCurrencyBook } from './currency-store.ts'
 import { loadMarkupRules } from './markup-store.ts'
 
 /**
@@ -48,12 +48,15 @@ export async function loadPriceBook(database: Pool | PoolClient): Promise<PriceB
   return buildPriceBook(versions, Number(rows[0]?.revision ?? 0))
 }
 
-/** Reads everything that events are rated by, as it is committed or as the given transaction sees it. */
+/**
+ * Reads everything that events are rated by, as it is committed or as the given transaction sees it, in one
+ * snapshot: the revision is that of all of it, and the ledger trusts it.
+ */
 export async function loadRatingBook(database: Pool | PoolClient): Promise<RatingBook> {
   return inOneSnapshot(database, async (client) => {
     const prices = await loadPriceBook(client)
     const markups = buildMarkupBook(await loadMarkupRules(client))
-    return { revision: prices.revision, prices, markups, currencies: NO_CURRENCIES }
+    return { revision: prices.revision, prices, markups, currencies: await loadCurrencyBook(client) }
   })
 }
 
@@ -82,6 +85,15 @@ export async function changePriceBook<T>(pool: Pool, change: (client: PoolClient
     // A connection that cannot even roll back is thrown away, not handed to the next one.
     client.release(failure)
   }
+}
+
+/**
+ * Counts the revision up, in the transaction of a change that took its time: the lock comes last, so that the
+ * ledger need not wait for the change itself. Nothing may be written after it.
+ */
+export async function announceRatingChange(client: PoolClient): Promise<void> {
+  await client.query(`select pg_advisory_xact_lock(${PRICE_BOOK_LOCK})`)
+  await client.query('update price_book set revision = revision + 1')
 }
 
 /** A new price; ids and order are given by whoever enters it and by the database. */

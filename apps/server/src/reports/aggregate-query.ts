@@ -1,4 +1,4 @@
-import { ENTRY_SUMS, LATE_SUMS, SUMMARY_COLUMNS } from '../rollups/index.ts'
+import { ENTRY_SIGN, ENTRY_SUMS, LATE_SUMS, SUMMARY_COLUMNS } from '../rollups/index.ts'
 import { type Dimension, type DimensionFilter, isRolledUp } from './dimensions.ts'
 import { SqlParameters } from './sql-parameters.ts'
 
@@ -22,6 +22,8 @@ export interface AggregateRequest {
   readonly filters: readonly DimensionFilter[]
   /** Adds one row with `is_total` true that sums up all. */
   readonly withTotals: boolean
+  /** Groups by what customers pay in, too, and sums up what they pay. */
+  readonly isCharged?: boolean
 }
 
 export interface Statement {
@@ -51,6 +53,7 @@ const summed = SUMS.map((column) => `sum(${column}) as ${column}`).join(', ')
 /** Whether the rollups can answer it. */
 export function isAnsweredByRollups(request: AggregateRequest): boolean {
   return (
+    request.isCharged !== true &&
     request.granularity !== 'minute' &&
     request.groupBy.every(isRolledUp) &&
     request.filters.every((filter) => isRolledUp(filter.dimension))
@@ -73,7 +76,14 @@ export function aggregateStatement(request: AggregateRequest): Statement {
     ? fromRollups(request, organization, parameters)
     : fromLedger(request, organization, parameters)
   const groups = request.groupBy.map((_, index) => `group_${index}`)
-  const keys = [...(request.granularity === undefined ? [] : ['bucket']), ...groups]
+  const keys = [
+    ...(request.granularity === undefined ? [] : ['bucket']),
+    ...groups,
+    ...(request.isCharged === true ? ['charged_currency'] : []),
+  ]
+  // A rate has ten digits and numeric multiplies exactly: what is charged is the sum of what each event is.
+  const charged =
+    request.isCharged === true ? ', coalesce(sum(charged_amount), 0)::text as charged_amount' : ''
   const groupBy = request.withTotals
     ? `group by grouping sets ((${keys.join(', ')}), ())`
     : keys.length === 0
@@ -91,7 +101,7 @@ export function aggregateStatement(request: AggregateRequest): Statement {
     text: `
   with ${withClauses}
   select ${totalFlag} as is_total${keys.map((key) => `, ${key}`).join('')},
-    ${SUMS.map((column) => `coalesce(sum(${column}), 0)::text as ${column}`).join(', ')}
+    ${SUMS.map((column) => `coalesce(sum(${column}), 0)::text as ${column}`).join(', ')}${charged}
   from grouped
   ${isOnlyTotal ? '' : groupBy}
   ${having}
@@ -243,12 +253,17 @@ function fromLedger(request: AggregateRequest, organization: string, parameters:
     .join('')
   const conditions = filterConditions(request.filters, parameters)
   const bucket = bucketExpression(request, 'event.ts', parameters)
+  const charged = (amount: string, sold: string) =>
+    request.isCharged === true
+      ? `, coalesce(${sold}.sell_currency, 'USD') as charged_currency,
+      ${amount} * coalesce(${sold}.fx_rate, 1) as charged_amount`
+      : ''
   return `grouped as (
-    select ${bucket} as bucket${groups}, ${ENTRY_SUMS}
+    select ${bucket} as bucket${groups}, ${ENTRY_SUMS}${charged(`${ENTRY_SIGN} * event.sell_cost_usd`, 'event')}
     from usage_event as event
     where event.organization_id = ${organization} and event.ts >= ${from} and event.ts < ${to}${conditions}
     union all
-    select ${bucket} as bucket${groups}, ${LATE_SUMS}
+    select ${bucket} as bucket${groups}, ${LATE_SUMS}${charged('late.sell_cost_usd', 'late')}
     from late_rating as late
     join usage_event as event
       on event.organization_id = late.organization_id and event.ts = late.ts and event.event_id = late.event_id

@@ -1,4 +1,4 @@
-import { formatInstant } from '@tokentally/core'
+import { decimal, decimalText, formatInstant, marginOf, ZERO } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
 import { type AggregateRequest, aggregateStatement } from './aggregate-query.ts'
 
@@ -17,11 +17,27 @@ export interface Sums {
   readonly list_cost: string
   readonly total_cost: string
   readonly avg_cost_per_request: string
+  /** Sell less list cost. */
+  readonly margin: string
+  /** The margin as a share of the sell cost; null where nothing was sold. */
+  readonly margin_percent: string | null
+}
+
+/** What customers pay in one currency; exact. */
+export interface Charged {
+  readonly currency: string
+  readonly amount: string
 }
 
 export interface Aggregate {
-  readonly groups: readonly (Sums & { readonly keys: Readonly<Record<string, string | null>> })[]
+  readonly groups: readonly (Sums & {
+    readonly keys: Readonly<Record<string, string | null>>
+    /** Only where the request asks for what was charged: groups are of one currency then. */
+    readonly charged: Charged | undefined
+  })[]
   readonly totals: Sums
+  /** All of the groups, by currency; only where the request asks for it. */
+  readonly charged: readonly Charged[]
 }
 
 interface AggregateRow {
@@ -36,11 +52,30 @@ export async function aggregate(database: Pool | PoolClient, request: AggregateR
   const result = await database.query<AggregateRow>(statement.text, [...statement.values])
   const groups = result.rows
     .filter((row) => !row.is_total)
-    .map((row) => ({ keys: keysOf(row, request), ...sumsOf(row) }))
+    .map((row) => ({ keys: keysOf(row, request), charged: chargedOf(row), ...sumsOf(row) }))
   const total = result.rows.find((row) => row.is_total)
   const totals = sumsOf(total ?? { is_total: true })
-  const hasKeys = request.groupBy.length > 0 || request.granularity !== undefined
-  return { groups: hasKeys || totals.requests === 0 ? groups : [{ keys: {}, ...totals }], totals }
+  const hasKeys =
+    request.groupBy.length > 0 || request.granularity !== undefined || request.isCharged === true
+  return {
+    groups: hasKeys || totals.requests === 0 ? groups : [{ keys: {}, charged: undefined, ...totals }],
+    totals,
+    charged: sumByCurrency(groups.flatMap(({ charged }) => charged ?? [])),
+  }
+}
+
+function chargedOf(row: AggregateRow): Charged | undefined {
+  const currency = row['charged_currency']
+  return typeof currency === 'string' ? { currency, amount: moneyText(row['charged_amount']) } : undefined
+}
+
+function sumByCurrency(amounts: readonly Charged[]): readonly Charged[] {
+  return [...Map.groupBy(amounts, ({ currency }) => currency)]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([currency, own]) => ({
+      currency,
+      amount: decimalText(own.reduce((sum, { amount }) => sum.plus(decimal(amount)), ZERO)),
+    }))
 }
 
 function keysOf(row: AggregateRow, request: AggregateRequest): Record<string, string | null> {
@@ -63,7 +98,9 @@ export function bucketText(bucket: unknown, timeZone: string): string | undefine
 function sumsOf(row: AggregateRow): Sums {
   const count = (column: string) => Number(row[column] ?? 0)
   const requests = count('requests')
+  const listCost = moneyText(row['list_cost_usd'])
   const totalCost = moneyText(row['sell_cost_usd'])
+  const { margin, marginPercent } = marginOf(decimal(listCost), decimal(totalCost))
   return {
     requests,
     errors: count('errors'),
@@ -75,9 +112,11 @@ function sumsOf(row: AggregateRow): Sums {
     cache_write_tokens: count('cache_write_tokens'),
     reasoning_tokens: count('reasoning_tokens'),
     total_tokens: count('input_tokens') + count('output_tokens'),
-    list_cost: moneyText(row['list_cost_usd']),
+    list_cost: listCost,
     total_cost: totalCost,
     avg_cost_per_request: averageText(totalCost, requests),
+    margin,
+    margin_percent: marginPercent,
   }
 }
 

@@ -43,12 +43,19 @@ const sumsSchema = {
   list_cost: money,
   total_cost: money.describe('The sell cost. Exact decimal, US dollars'),
   avg_cost_per_request: money,
+  margin: money.describe('total_cost less list_cost. Exact decimal, US dollars'),
+  margin_percent: z
+    .string()
+    .nullable()
+    .describe(
+      'The margin as a share of total_cost, rounded half to even at two digits; null where that is 0',
+    ),
 }
 const periodSchema = z.object({ start: z.string(), end: z.string() })
 
 const FINDING_PARAMETERS = ['mismatch', 'estimated', 'reason']
 const USAGE_PARAMETERS = ['start', 'end', 'timezone', 'cursor', 'limit', ...FINDING_PARAMETERS]
-const AGGREGATE_PARAMETERS = ['start', 'end', 'timezone', 'group_by', 'granularity']
+const AGGREGATE_PARAMETERS = ['start', 'end', 'timezone', 'group_by', 'granularity', 'currency']
 const CSV_PARAMETERS = ['start', 'end', 'timezone']
 
 /** Reports over the ledger. All need the scope `read`. */
@@ -145,14 +152,28 @@ export function registerReportRoutes(app: App, { pool, now }: ReportDependencies
               `Comma-separated: ${Object.keys(DIMENSION_COLUMNS).join(', ')}, tag.NAME. None: one group.`,
             ),
           granularity: z.enum(['minute', 'hour', 'day', 'week', 'month', 'none']).optional(),
+          currency: z
+            .literal(['USD', 'charged'])
+            .optional()
+            .describe('`charged`: groups by the currency that customers pay in, too, with what they pay.'),
         })
         .catchall(filter),
       response: {
         200: z.object({
           period: periodSchema,
           currency: z.literal('USD'),
-          groups: z.array(z.looseObject(sumsSchema)),
+          groups: z.array(
+            z.looseObject({
+              ...sumsSchema,
+              charged_currency: z.string().optional(),
+              charged_amount: z.string().optional().describe('Exact decimal, in that currency'),
+            }),
+          ),
           totals: z.object(sumsSchema),
+          charged: z
+            .array(z.object({ currency: z.string(), amount: z.string() }))
+            .optional()
+            .describe('With `currency=charged`: what customers pay, by currency'),
         }),
       },
     },
@@ -167,12 +188,21 @@ export function registerReportRoutes(app: App, { pool, now }: ReportDependencies
         granularity: granularity === 'none' ? undefined : granularity,
         filters: readFilters(query, AGGREGATE_PARAMETERS),
         withTotals: true,
+        isCharged: query.currency === 'charged',
       })
       return {
         period: { start: new Date(period.startMs).toISOString(), end: new Date(period.endMs).toISOString() },
         currency: 'USD' as const,
-        groups: result.groups.map(({ keys, ...sums }) => ({ ...keys, ...sums })),
+        groups: result.groups.map(({ keys, charged, ...sums }) => ({
+          ...keys,
+          ...sums,
+          ...(charged !== undefined && {
+            charged_currency: charged.currency,
+            charged_amount: charged.amount,
+          }),
+        })),
         totals: result.totals,
+        ...(query.currency === 'charged' && { charged: result.charged.map((one) => ({ ...one })) }),
       }
     },
   })
@@ -213,6 +243,9 @@ function registerTenantRoutes(app: App, { pool, now }: ReportDependencies): void
     completion_tokens: count,
     total_tokens: count,
     cost: money,
+    list_cost: money,
+    margin: sumsSchema.margin,
+    margin_percent: sumsSchema.margin_percent,
     currency: z.literal('USD'),
   }
   const report = async (
@@ -239,12 +272,18 @@ function registerTenantRoutes(app: App, { pool, now }: ReportDependencies): void
     output_tokens: number
     total_tokens: number
     total_cost: string
+    list_cost: string
+    margin: string
+    margin_percent: string | null
   }) => ({
     requests: sums.requests,
     prompt_tokens: sums.input_tokens,
     completion_tokens: sums.output_tokens,
     total_tokens: sums.total_tokens,
     cost: sums.total_cost,
+    list_cost: sums.list_cost,
+    margin: sums.margin,
+    margin_percent: sums.margin_percent,
     currency: 'USD' as const,
   })
 

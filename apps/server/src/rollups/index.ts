@@ -1,3 +1,11 @@
 export { createRollupAnnouncer, defineRollupJobs } from './jobs.ts'
 export { compareRollups, type RollupDifference, resetRollups } from './rebuild.ts'
-export { ENTRY_SUMS, LATE_SUMS, type RollupLag, rollUp, rollupLag, SUMMARY_COLUMNS } from './roll-up.ts'
+export {
+  ENTRY_SIGN,
+  ENTRY_SUMS,
+  LATE_SUMS,
+  type RollupLag,
+  rollUp,
+  rollupLag,
+  SUMMARY_COLUMNS,
+} from './roll-up.ts'

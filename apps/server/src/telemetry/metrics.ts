@@ -73,6 +73,7 @@ export function createMetrics() {
       'target',
       'kind',
     ]),
+    fxRefreshFailures: counter('fx_refresh_failures_total', 'Exchange rates that could not be fetched'),
     queueDepth: gauge('queue_depth', 'Jobs that are waiting, delayed or running'),
   } as const
 }

@@ -72,10 +72,11 @@ describe('marginal tiers', () => {
 
   it('of any request: every token has one price, the dearer the further, and the lines add up', () => {
     const inputs = Object.keys(METERS).filter(isPartOfInput)
-    const one = { usd: decimal('1'), text: '1' }
+    const unitPrice = (text: string) => ({ usd: decimal(text), text, units: Number.NaN })
+    const one = unitPrice('1')
     const brackets = [
-      { aboveInputTokens: 100, price: { usd: decimal('2'), text: '2' } },
-      { aboveInputTokens: 1000, price: { usd: decimal('3'), text: '3' } },
+      { aboveInputTokens: 100, price: unitPrice('2') },
+      { aboveInputTokens: 1000, price: unitPrice('3') },
     ]
     fc.assert(
       fc.property(fc.dictionary(fc.constantFrom(...inputs), fc.nat(2000)), (quantities) => {
