@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { compareRollups, resetRollups, rollUp } from '../../apps/server/src/rollups/index.ts'
 import {
   createTestDatabase,
+  spawnService,
   startService,
   type TestDatabase,
   type TestService,
@@ -509,6 +510,49 @@ describe('bad input is refused with the field, and nothing happens', () => {
     ]) {
       await expect(database.pool.query(statement, ['x'])).rejects.toMatchObject({ code: '23001' })
     }
+  })
+})
+
+describe('a process that is killed', () => {
+  it('in the middle of a correction leaves nothing of it, and the same request applies it later', async () => {
+    const { ts, query } = month(12)
+    const victim = await spawnService({ databaseUrl: database.url, roles: 'api' })
+    submissionOf(await sendUsage(service, [event('kill-1', { ts }), event('kill-2', { ts })]))
+    const id = randomUUID()
+    const body = {
+      id,
+      reason: 'killed',
+      select: { event_ids: ['kill-1', 'kill-2'] },
+      change: { set: { customer_id: 'beta' } },
+    }
+    const waiting = async () => {
+      const { rows } = await database.pool.query<{ pid: number }>(
+        "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%insert into correction %'",
+      )
+      return rows.length
+    }
+    const blocker = await database.pool.connect()
+    try {
+      await storesNothing(async () => {
+        // The last statement of the correction has to wait: its entries are written, and not committed.
+        await blocker.query('begin; lock table correction in share row exclusive mode')
+        const lost = call(victim, '/api/v1/corrections', { body }).catch((error: unknown) => error)
+        await waitFor(async () => (await waiting()) === 1, 'the correction is under way')
+        await victim.kill()
+        expect(await lost).toBeInstanceOf(Error)
+        await blocker.query('rollback')
+        await waitFor(async () => (await waiting()) === 0, 'the database has noticed')
+      })
+    } finally {
+      blocker.release()
+    }
+    expect((await aggregate(`${query}&group_by=customer`)).groups).toMatchObject([
+      { customer: 'acme', requests: 2 },
+    ])
+    expect((await call(other, '/api/v1/corrections', { body })).status).toBe(201)
+    expect((await aggregate(`${query}&group_by=customer`)).groups).toMatchObject([
+      { customer: 'beta', requests: 2 },
+    ])
   })
 })
 
