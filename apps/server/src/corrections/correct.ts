@@ -46,7 +46,8 @@ import {
 
 /** Events of one correction; all of them are one transaction. */
 export const EVENTS_MAX = 100_000
-const PAGE_EVENTS = 2_500
+/** Few enough that requests beside it are not held up for long. */
+const PAGE_EVENTS = 1_000
 const SAMPLE_EVENTS = 10
 const INVALID_SHOWN_MAX = 20
 

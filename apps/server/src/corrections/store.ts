@@ -249,18 +249,54 @@ export async function readRange(
   request: RangeRequest,
   { after, limit }: { readonly after: RatedEventRow | undefined; readonly limit: number },
 ): Promise<readonly RatedEventRow[]> {
+  const statement = rangePage(request, { after, limit })
+  const { rows } = await client.query<RatedEventRow>(statement.text, statement.values)
+  return rows
+}
+
+// The page is cut first, along the primary key, and what belongs to each of its events is looked up one by one
+// ("offset 0"): a planner that does not know the tables yet would read all of them for every page.
+function rangePage(
+  { organizationId, correctionId, selection }: RangeRequest,
+  { after, limit }: { readonly after: RatedEventRow | undefined; readonly limit: number },
+): { readonly text: string; readonly values: unknown[] } {
   const parameters = new SqlParameters()
-  const conditions = rangeConditions(request, parameters)
+  const organization = parameters.add(organizationId)
+  const { startMs, endMs, filters } = selection
+  const from = parameters.add(after?.ts ?? new Date(startMs))
   const position =
     after === undefined
       ? ''
-      : `and (event.ts, event.event_id) > (${parameters.add(after.ts)}::timestamptz, ${parameters.add(after.event_id)}::text)`
-  const { rows } = await client.query<RatedEventRow>(
-    `${SELECT_RATED_EVENTS}
-     ${conditions} ${position}
-     order by event.ts, event.event_id
-     limit ${parameters.add(limit)}`,
-    parameters.values,
-  )
-  return rows
+      : `and (event.ts, event.event_id) > (${from}::timestamptz, ${parameters.add(after.event_id)}::text)`
+  const text = `
+    select event.*, late.lines as late_lines, late.price_version_id as late_price_version_id,
+      late.markup_rule_id as late_markup_rule_id,
+      (event.list_cost_usd + coalesce(late.list_cost_usd, 0))::text as list_cost_usd,
+      (event.sell_cost_usd + coalesce(late.sell_cost_usd, 0))::text as sell_cost_usd
+    from (
+      select event.*
+      from usage_event as event
+      left join lateral (
+        select target.correction_id
+        from correction_target as target
+        where target.organization_id = event.organization_id and target.event_id = event.event_id
+        offset 0
+      ) as taken on true
+      where event.organization_id = ${organization}
+        and event.ts >= ${from} and event.ts < ${parameters.add(new Date(endMs))} ${position}
+        and event.entry_kind is distinct from 'reversal'
+        and event.correction_id is distinct from ${parameters.add(correctionId)}::uuid
+        and taken.correction_id is null${filterConditions(filters, parameters)}
+      order by event.ts, event.event_id
+      limit ${parameters.add(limit)}
+    ) as event
+    left join lateral (
+      select *
+      from late_rating as late
+      where late.organization_id = event.organization_id and late.event_id = event.event_id
+        and late.ts = event.ts
+      offset 0
+    ) as late on true
+    order by event.ts, event.event_id`
+  return { text, values: parameters.values }
 }

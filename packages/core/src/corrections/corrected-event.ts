@@ -106,7 +106,7 @@ export function correctedEvent(
   return {
     ok: true,
     event: parsed.event,
-    isChanged: !isSame({ ...before, event_id: eventId }, now),
+    isChanged: !isSame(before, { ...now, event_id: before.event_id }),
     isPricedAnew: PRICED_FIELDS.some((field) => !isSame(before[field], now[field])),
   }
 }
@@ -125,7 +125,9 @@ function merged<Value>(
 
 /** Whether two JSON values are the same, whatever the order of their fields. */
 function isSame(a: unknown, b: unknown): boolean {
-  return JSON.stringify(inOrder(a)) === JSON.stringify(inOrder(b))
+  if (a === b) return true
+  if (typeof a !== 'object' || typeof b !== 'object') return false
+  return JSON.stringify(a) === JSON.stringify(b) || JSON.stringify(inOrder(a)) === JSON.stringify(inOrder(b))
 }
 
 function inOrder(value: unknown): unknown {
