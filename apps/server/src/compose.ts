@@ -20,7 +20,9 @@ import {
   bundledCatalogueSource,
   createRatingBookCache,
   defineFxJob,
+  definePriceRefreshJob,
   importCatalogue,
+  refreshPriceMetric,
   registerCurrencyRoutes,
   registerMarkupRoutes,
   registerPricingRoutes,
@@ -143,6 +145,8 @@ async function build(
   )
   const ledger = new Ledger({ pool, ratingBooks, metrics, now, onAppended })
 
+  const priceAdded = () => announcePriceChange(jobs)
+  definePriceRefreshJob(jobs, { pool, ratingBooks, metrics, logger, now, priceAdded, url: config.pricesUrl })
   defineGpuJobs(jobs, { pool, ledger, metrics, logger, now, targets: config.gpuTargets })
 
   const app = await createApp({ logger, metrics, bodyMaxBytes: config.bodyMaxBytes, version: VERSION })
@@ -155,6 +159,7 @@ async function build(
       metrics.openBatches.set(lag.openBatches)
       metrics.rollupLagSeconds.set(lag.lagSeconds)
       await refreshDriftMetric(pool, metrics)
+      await refreshPriceMetric(pool, metrics)
     },
   })
   const nowMs = () => now().getTime()
@@ -162,9 +167,17 @@ async function build(
   const decisions = new DecisionHub({ pool, logger, now })
   if (config.roles.includes('api')) {
     registerAccessRoutes(app, { pool, cache })
-    registerPricingRoutes(app, { pool, ratingBooks, now, priceAdded: () => announcePriceChange(jobs) })
     registerMarkupRoutes(app, { pool, ratingBooks, now })
     registerCurrencyRoutes(app, { pool, ratingBooks, now })
+    registerPricingRoutes(app, {
+      pool,
+      ratingBooks,
+      metrics,
+      now,
+      priceAdded,
+      pricesUrl: config.pricesUrl,
+      bodyMaxBytes: config.bodyMaxBytes,
+    })
     registerReportRoutes(app, { pool, now })
     registerSimulationRoutes(app, { pool, now, logger })
     registerCorrectionRoutes(app, { pool, ratingBooks, now, newCorrectionId: randomUUID, onAppended })

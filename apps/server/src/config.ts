@@ -68,6 +68,13 @@ const environmentSchema = z.object({
     .positive('must be above zero')
     .max(1024, 'must be at most 1024')
     .default(32),
+  TOKENTALLY_PRICES_URL: z
+    .string()
+    .refine(
+      (value) => !value.includes('://') || /^https?:\/\/[^/]/.test(value),
+      'must be a URL that begins with https:// or http://, or the path of a file',
+    )
+    .optional(),
   TOKENTALLY_GPU_TARGETS: gpuTargetsSchema.optional(),
   TOKENTALLY_FX_URL: z
     .union([z.literal('off'), urlOf(['http:', 'https:'])], 'must be an http:// or https:// URL, or off')
@@ -100,6 +107,8 @@ export interface Config {
   /** 32 bytes. Absent only on the embedded PostgreSQL: generated into the data directory. */
   readonly secretKey: Buffer | undefined
   readonly bodyMaxBytes: number
+  /** URL or path of a price file that is looked at daily; absent: none. */
+  readonly pricesUrl: string | undefined
   /** Hosts of GPUs whose metrics are read; for the organization `default`. */
   readonly gpuTargets: readonly GpuTarget[]
   /** A file of the European Central Bank's rates, XML or CSV. Absent: rates are loaded by hand. */
@@ -137,6 +146,7 @@ export function readConfig(
     bootstrapKey: values.TOKENTALLY_BOOTSTRAP_KEY,
     secretKey: values.TOKENTALLY_SECRET_KEY,
     bodyMaxBytes: Math.round(values.TOKENTALLY_BODY_MAX_MIB * MIB),
+    pricesUrl: values.TOKENTALLY_PRICES_URL,
     gpuTargets: values.TOKENTALLY_GPU_TARGETS ?? [],
     fxUrl: values.TOKENTALLY_FX_URL === 'off' ? undefined : values.TOKENTALLY_FX_URL,
     logLevel: values.LOG_LEVEL,

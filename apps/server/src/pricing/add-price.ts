@@ -1,17 +1,30 @@
 import { randomUUID } from 'node:crypto'
-import { catalogueProvider, defaultStart, mayBeginAt, type PriceVersion } from '@tokentally/core'
+import {
+  canonicalTier,
+  catalogueProvider,
+  defaultStart,
+  mayBeginAt,
+  modelPatternMatch,
+  type PriceBook,
+  type PriceConditions,
+  type PriceVersion,
+  rivalsOf,
+} from '@tokentally/core'
 import type { Pool } from 'pg'
 import { Problem } from '../http/problem.ts'
 import type { RatingBookCache } from './rating-book-cache.ts'
 import { changePriceBook, insertPrices, loadPriceBook, type NewPrice, readRevision } from './store.ts'
 
 /** A price that an organization sets for itself. */
-export interface OwnPrice {
+export interface OwnPrice extends Pick<PriceConditions, 'timeOfDay' | 'serviceTier' | 'region' | 'customer'> {
   readonly organizationId: string
   readonly provider: string
-  /** Empty: for the provider's events without a model. */
+  /** Empty: for the provider's events without a model. With a discount, a pattern. */
   readonly model: string
+  /** Empty with a discount. */
   readonly rates: PriceVersion['rates']
+  /** A fraction off the catalogue's price. */
+  readonly discount?: string | undefined
   /** Undefined: at once, or from the beginning for a model without any price. */
   readonly effectiveFromMs: number | undefined
 }
@@ -32,16 +45,19 @@ export async function addPrice(
     const book = (await readRevision(client)) === held.revision ? held : await loadPriceBook(client)
     // The time is taken under the lock: nothing is rated between it and the commit.
     const nowMs = now().getTime()
-    const candidates = book.candidates(own.organizationId, own.provider, own.model === '' ? [] : [own.model])
-    const fromMs = own.effectiveFromMs ?? defaultStart(candidates, nowMs)
-    if (!mayBeginAt(candidates, fromMs, nowMs)) throw mustNotLieInThePast(nowMs)
+    const fromMs = startOf(own, book, nowMs)
     const price: NewPrice = {
       id: randomUUID(),
       organizationId: own.organizationId,
       provider: catalogueProvider(own.provider),
       model: own.model,
-      match: { equals: own.model },
+      match: own.discount === undefined ? { equals: own.model } : modelPatternMatch(own.model),
       effectiveFromMs: fromMs,
+      timeOfDay: own.timeOfDay,
+      serviceTier: own.serviceTier === undefined ? undefined : canonicalTier(own.serviceTier),
+      region: own.region?.toLowerCase(),
+      customer: own.customer,
+      discount: own.discount,
       rates: own.rates,
       source: 'POST /api/v1/prices',
       edition: null,
@@ -50,6 +66,31 @@ export async function addPrice(
   })
   await ratingBooks.refresh()
   return added
+}
+
+/** @throws Problem when the price may not begin where it is asked to */
+function startOf(own: OwnPrice, book: PriceBook, nowMs: number): number | null {
+  const { effectiveFromMs } = own
+  // A discount is off a price that calls were rated by.
+  if (own.discount !== undefined) {
+    if (effectiveFromMs !== undefined && effectiveFromMs < nowMs) throw mustNotLieInThePast(nowMs)
+    return effectiveFromMs ?? nowMs
+  }
+  const conditions = {
+    ...own,
+    serviceTier: own.serviceTier === undefined ? undefined : canonicalTier(own.serviceTier),
+    region: own.region?.toLowerCase(),
+  }
+  const candidates = rivalsOf(
+    book.candidates(own.organizationId, own.provider, own.model === '' ? [] : [own.model]),
+    own.provider,
+    conditions,
+  )
+  const isConditional =
+    own.serviceTier !== undefined || own.region !== undefined || own.customer !== undefined
+  const fromMs = effectiveFromMs ?? defaultStart(candidates, nowMs, isConditional)
+  if (!mayBeginAt(candidates, fromMs, nowMs, isConditional)) throw mustNotLieInThePast(nowMs)
+  return fromMs
 }
 
 function mustNotLieInThePast(nowMs: number): Problem {

@@ -11,8 +11,8 @@ import type { App } from '../http/app.ts'
 import { createApp } from '../http/server.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
 import { createRatingBookCache, type RatingBookCache } from './rating-book-cache.ts'
+import { importCatalogue } from './refresh.ts'
 import { registerPricingRoutes } from './routes.ts'
-import { importCatalogue } from './store.ts'
 
 const ACME = '0197a1b2-0000-7000-8000-00000000ac3e'
 const OTHER = '0197a1b2-0000-7000-8000-0000000000e2'
@@ -35,14 +35,17 @@ beforeAll(async () => {
   pool.on('error', () => undefined)
   cleanUp.push(() => pool.end())
   ratingBooks = await createRatingBookCache(pool)
-  app = await createApp({ logger, metrics: createMetrics(), bodyMaxBytes: 1_000_000, version: '0' })
+  const metrics = createMetrics()
+  app = await createApp({ logger, metrics, bodyMaxBytes: 1_000_000, version: '0' })
   app.addHook('onRequest', async (request) => {
     request.organizationId = organizationId
   })
   registerPricingRoutes(app, {
     pool,
     ratingBooks,
+    metrics,
     now,
+    bodyMaxBytes: 1_000_000,
     priceAdded: async () => {
       pricesAdded++
     },
@@ -119,13 +122,13 @@ describe('importing the catalogue', () => {
 
   it('a changed price applies from the import on and leaves the time before alone', async () => {
     await importCatalogue(pool, [model('moved', '1', 'first')], { source, now })
-    await importCatalogue(pool, [model('moved', '2', 'second')], { source, now })
+    await importCatalogue(pool, [model('moved', '1.5', 'second')], { source, now })
     const later = () => new Date(NOW.getTime() + 1000)
     await importCatalogue(pool, [model('moved', '1', 'first')], { source, now: later })
     const book = await ratingBooks.refresh()
     const priceAt = (ms: number) =>
       book.prices.find(ACME, 'acme-ai', ['moved'], NOW.getTime() + ms)?.rates['input_tokens']?.price
-    expect([priceAt(-1), priceAt(0), priceAt(999), priceAt(1000)]).toEqual(['1', '2', '2', '1'])
+    expect([priceAt(-1), priceAt(0), priceAt(999), priceAt(1000)]).toEqual(['1', '1.5', '1.5', '1'])
   })
 })
 
@@ -206,9 +209,14 @@ describe('POST /api/v1/prices', () => {
 describe('GET /api/v1/prices', () => {
   it('shows the history of a model, also by the name of a snapshot', async () => {
     const { body } = await get('/api/v1/prices?provider=openai&model=o3-2025-04-16')
-    expect(body.prices.map((price: { effective_from: string }) => price.effective_from)).toEqual([
-      null,
-      '2025-06-10T00:00:00.000Z',
+    const starts = body.prices.map((price: { effective_from: string; service_tier: string }) => [
+      price.effective_from,
+      price.service_tier,
+    ])
+    expect(starts).toEqual([
+      [null, null],
+      ['2025-06-10T00:00:00.000Z', null],
+      [null, 'priority'],
     ])
     expect(body.prices[1].rates.input_tokens).toEqual({ price: '2', per: 1_000_000 })
   })
@@ -262,7 +270,7 @@ describe('GET /api/v1/prices/unpriced', () => {
   it('lists what has no price and why, without what was rated late', async () => {
     await event('e1', 'acme', 'nameless', null, '2026-05-01T00:00:00Z', ['input_tokens'])
     await event('e2', 'acme', 'nameless', null, '2026-05-03T00:00:00Z', ['input_tokens', 'output_tokens'])
-    await event('e3', 'openai', 'gpt-4o-mini', 'priority', '2026-05-02T00:00:00Z', ['input_tokens'])
+    await event('e3', 'openai', 'gpt-4o-mini', 'scale', '2026-05-02T00:00:00Z', ['input_tokens'])
     await event('e4', 'acme', 'late', null, '2026-05-02T00:00:00Z', ['input_tokens'])
     await pool.query(
       `insert into late_rating (organization_id, event_id, ts, batch_id, dimension_set_id, rated_at, lines,
@@ -285,7 +293,7 @@ describe('GET /api/v1/prices/unpriced', () => {
       },
       expect.objectContaining({
         model: 'gpt-4o-mini',
-        service_tier: 'priority',
+        service_tier: 'scale',
         reason: 'service_tier',
         events: 1,
       }),

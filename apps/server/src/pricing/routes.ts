@@ -1,11 +1,10 @@
 import { catalogueProvider } from '@tokentally/core'
-import type { Pool } from 'pg'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { addPrice } from './add-price.ts'
-import { isoOrNull, priceJson, priceToJson, ratesFromJson, ratesJson, ratesToJson } from './price-json.ts'
-import type { RatingBookCache } from './rating-book-cache.ts'
+import { isoOrNull, ownPriceJson, priceJson, priceToJson, ratesFromJson, ratesToJson } from './price-json.ts'
+import { type RefreshRoutesDeps, registerRefreshRoutes } from './refresh-routes.ts'
 import { listPrices, type PricePosition } from './store.ts'
 import { listUnpriced, unpricedReason } from './unpriced.ts'
 
@@ -14,13 +13,7 @@ const UNPRICED_MAX = 1_000
 const modelRates = priceJson.pick({ rates: true }).shape.rates
 
 /** What the routes of the price book need. */
-export interface PricingRoutesDeps {
-  readonly pool: Pool
-  readonly ratingBooks: RatingBookCache
-  readonly now: () => Date
-  /** Called after a price was added, when events that waited for one can be rated. */
-  readonly priceAdded?: () => Promise<void>
-}
+export interface PricingRoutesDeps extends RefreshRoutesDeps {}
 
 /** Registers everything under `/api/v1/prices`, and `GET /provider/{provider}/models`. */
 export function registerPricingRoutes(app: App, deps: PricingRoutesDeps): void {
@@ -28,6 +21,7 @@ export function registerPricingRoutes(app: App, deps: PricingRoutesDeps): void {
   registerAdd(app, deps)
   registerUnpriced(app, deps)
   registerModels(app, deps)
+  registerRefreshRoutes(app, deps)
 }
 
 function registerList(app: App, { pool, ratingBooks }: PricingRoutesDeps): void {
@@ -89,25 +83,9 @@ function registerAdd(app: App, { pool, ratingBooks, now, priceAdded }: PricingRo
       schema: {
         summary: 'Set a price of your own',
         description:
-          'It wins over the catalogue, for your organization alone, from `effective_from` until your next price of the model. A rated event is never rated again, so `effective_from` may lie in the past only for a model that had no price then. Prices are never changed or deleted: set another.',
+          'It wins over the catalogue, for your organization alone, from `effective_from` until your next price of the model. It may be for some calls alone: a service tier, a region, a customer, hours of the day; of several that fit, the one for the customer wins, then the one for the very model, then the one for the tier and the region, then the latest. A rated event is never rated again, so `effective_from` may lie in the past only for a model that had no price then. Prices are never changed or deleted: set another.',
         tags: ['prices'],
-        body: z.strictObject({
-          provider: z.string().trim().min(1).max(128),
-          model: z
-            .string()
-            .trim()
-            .min(1)
-            .max(512)
-            .optional()
-            .describe('Absent: for the events of this provider that have no model.'),
-          rates: ratesJson,
-          effective_from: z
-            .union([z.iso.datetime({ offset: true }), z.iso.date()])
-            .optional()
-            .describe(
-              'RFC 3339. Absent: at once, or, for a model without any price, from the beginning, so that what was used before is rated, too.',
-            ),
-        }),
+        body: ownPriceJson,
         response: { 201: priceJson, 400: problemSchema },
       },
     },
@@ -118,7 +96,15 @@ function registerAdd(app: App, { pool, ratingBooks, now, priceAdded }: PricingRo
           organizationId,
           provider: body.provider,
           model: body.model ?? '',
-          rates: ratesFromJson(body.rates),
+          rates: ratesFromJson(body.rates ?? {}),
+          discount: body.discount,
+          timeOfDay: body.time_of_day && {
+            startUtc: body.time_of_day.start_utc,
+            endUtc: body.time_of_day.end_utc,
+          },
+          serviceTier: body.service_tier,
+          region: body.region,
+          customer: body.customer_id,
           effectiveFromMs: body.effective_from === undefined ? undefined : Date.parse(body.effective_from),
         },
       )

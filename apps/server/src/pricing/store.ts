@@ -8,7 +8,6 @@ import {
   ratesSchema,
   timeOfDaySchema,
 } from '@tokentally/core'
-import { type CatalogueModel, cataloguePriceId } from '@tokentally/prices'
 import type { Pool, PoolClient } from 'pg'
 import { z } from 'zod'
 import { inOneSnapshot } from '../database/snapshot.ts'
@@ -29,6 +28,11 @@ const versionRow = z.object({
   match: modelMatchSchema,
   effective_from: z.date().nullable(),
   time_of_day: timeOfDaySchema.nullable(),
+  service_tier: z.string().nullable(),
+  region: z.string().nullable(),
+  customer_id: z.string().nullable(),
+  input_tokens_max: z.coerce.number().nullable(),
+  discount: z.string().nullable(),
   rates: ratesSchema,
   source: z.string(),
   sequence: z.coerce.number(),
@@ -102,13 +106,16 @@ export type NewPrice = Omit<PriceVersion, 'sequence'> & { readonly edition: stri
 // The order of the rows is the order of entry, which decides between prices of one model.
 const INSERT = `
   insert into price_version
-    (id, organization_id, provider, model, match, effective_from, time_of_day, rates, source, edition)
-  select id, organization_id, provider, model, match, effective_from, time_of_day, rates, source, edition
+    (id, organization_id, provider, model, match, effective_from, time_of_day, rates, source, edition,
+     service_tier, region, customer_id, input_tokens_max, discount)
+  select id, organization_id, provider, model, match, effective_from, time_of_day, rates, source, edition,
+    service_tier, region, customer_id, input_tokens_max, discount
   from unnest(
     $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::timestamptz[], $7::jsonb[], $8::jsonb[],
-    $9::text[], $10::text[]
+    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::numeric[]
   ) with ordinality as price (
-    id, organization_id, provider, model, match, effective_from, time_of_day, rates, source, edition, position
+    id, organization_id, provider, model, match, effective_from, time_of_day, rates, source, edition,
+    service_tier, region, customer_id, input_tokens_max, discount, position
   )
   order by position
   returning created_at`
@@ -130,71 +137,16 @@ export async function insertPrices(client: PoolClient, prices: readonly NewPrice
     prices.map(({ rates }) => JSON.stringify(rates)),
     prices.map(({ source }) => source),
     prices.map(({ edition }) => edition),
+    prices.map(({ serviceTier }) => serviceTier ?? null),
+    prices.map(({ region }) => region ?? null),
+    prices.map(({ customer }) => customer ?? null),
+    prices.map(({ inputTokensMax }) => inputTokensMax ?? null),
+    prices.map(({ discount }) => discount ?? null),
   ])
   await client.query('update price_book set revision = revision + 1')
   const [first] = rows
   if (first === undefined) throw new RangeError('there are no prices to enter')
   return first.created_at
-}
-
-/**
- * Takes over what a catalogue says and the price book does not. A model that is new gets its prices as the
- * catalogue dates them. Where the catalogue has changed, its prices apply from now on and those of before
- * stay for the time before: history is never rewritten. What the catalogue no longer lists keeps its price.
- *
- * @returns how many price versions were added
- */
-export async function importCatalogue(
-  pool: Pool,
-  catalogue: readonly CatalogueModel[],
-  { source, now }: { readonly source: string; readonly now: () => Date },
-): Promise<number> {
-  // Almost every start finds nothing to do; it must not stop the ledger for that.
-  if ((await changedModels(pool, catalogue)).length === 0) return 0
-  return changePriceBook(pool, async (client) => {
-    const changed = await changedModels(client, catalogue)
-    const nowMs = now().getTime()
-    const prices = changed.flatMap(({ model, isKnown }) => newVersions(model, source, isKnown ? nowMs : null))
-    if (prices.length > 0) await insertPrices(client, prices)
-    return prices.length
-  })
-}
-
-interface ChangedModel {
-  readonly model: CatalogueModel
-  readonly isKnown: boolean
-}
-
-async function changedModels(
-  database: Pool | PoolClient,
-  catalogue: readonly CatalogueModel[],
-): Promise<readonly ChangedModel[]> {
-  const { rows } = await database.query<{ provider: string; model: string; edition: string }>(`
-    select distinct on (provider, model) provider, model, edition
-    from price_version
-    where organization_id is null
-    order by provider, model, sequence desc`)
-  const editions = new Map(rows.map(({ provider, model, edition }) => [`${provider}\n${model}`, edition]))
-  return catalogue.flatMap((model) => {
-    const known = editions.get(`${model.provider}\n${model.model}`)
-    return known === model.edition ? [] : [{ model, isKnown: known !== undefined }]
-  })
-}
-
-function newVersions(model: CatalogueModel, source: string, supersedesAtMs: number | null): NewPrice[] {
-  return model.prices.map((price, position) => ({
-    id: cataloguePriceId(model, position, supersedesAtMs),
-    organizationId: null,
-    provider: model.provider,
-    model: model.model,
-    match: model.match,
-    effectiveFromMs:
-      supersedesAtMs === null ? price.startMs : Math.max(supersedesAtMs, price.startMs ?? supersedesAtMs),
-    timeOfDay: price.timeOfDay,
-    rates: price.rates,
-    source,
-    edition: model.edition,
-  }))
 }
 
 /** A price with what only lists show. */
@@ -247,12 +199,27 @@ export async function listPrices(
   return rows.map((row) => ({ version: priceVersion(row), createdAt: row.created_at }))
 }
 
-function priceVersion(row: unknown): PriceVersion {
-  const { organization_id, effective_from, time_of_day, ...rest } = versionRow.parse(row)
+/** A row of `price_version`. */
+export function priceVersion(row: unknown): PriceVersion {
+  const {
+    organization_id,
+    effective_from,
+    time_of_day,
+    service_tier,
+    customer_id,
+    input_tokens_max,
+    ...rest
+  } = versionRow.parse(row)
+  const { region, discount, ...plain } = rest
   return {
-    ...rest,
+    ...plain,
     organizationId: organization_id,
     effectiveFromMs: effective_from?.getTime() ?? null,
     ...(time_of_day !== null && { timeOfDay: time_of_day }),
+    ...(service_tier !== null && { serviceTier: service_tier }),
+    ...(region !== null && { region }),
+    ...(customer_id !== null && { customer: customer_id }),
+    ...(input_tokens_max !== null && { inputTokensMax: input_tokens_max }),
+    ...(discount !== null && { discount }),
   }
 }

@@ -1,4 +1,4 @@
-import { type PriceBook, rateCard, tokenMultiplier } from '@tokentally/core'
+import { callMultiplier, type PriceBook, rateCard } from '@tokentally/core'
 import type { Pool } from 'pg'
 
 /** Events of one kind that have no price, or not for all meters. */
@@ -94,9 +94,11 @@ export function unpricedReason(
   book: PriceBook,
 ): UnpricedReason {
   const names = [usage.responseModel, usage.model].filter((name) => name !== null)
-  const version = book.find(organizationId, usage.provider, names, usage.lastSeen.getTime())
+  const { provider, serviceTier } = usage
+  const call = { provider, serviceTier: serviceTier ?? undefined }
+  const version = book.find(organizationId, provider, names, usage.lastSeen.getTime(), call)
   if (version === undefined) return 'no_price'
-  if (tokenMultiplier(usage.provider, usage.serviceTier ?? undefined) === undefined) return 'service_tier'
+  if (callMultiplier(version, call) === undefined) return 'service_tier'
   const prices = rateCard(version, 0, '1')
   return usage.meters.every((meter) => prices.has(meter)) ? 'pending' : 'no_rate'
 }

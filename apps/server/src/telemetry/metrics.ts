@@ -74,6 +74,14 @@ export function createMetrics() {
       'kind',
     ]),
     fxRefreshFailures: counter('fx_refresh_failures_total', 'Exchange rates that could not be fetched'),
+    priceRefreshesWaiting: gauge(
+      'price_refreshes_waiting',
+      'Refreshes of the price catalogue with a change that waits for a person',
+    ),
+    priceRefreshFailures: counter(
+      'price_refresh_failures_total',
+      'Price files that could not be fetched or were not valid',
+    ),
     queueDepth: gauge('queue_depth', 'Jobs that are waiting, delayed or running'),
   } as const
 }
