@@ -180,6 +180,9 @@ describe('every documented route', () => {
       units_per_eur: { USD: '1.0870' },
     },
     'PUT /api/v1/customers/{customer_id}': { currency: 'USD' },
+    'POST /api/v1/prices/refreshes': priceFile(3),
+    'POST /api/v1/prices/refreshes/{id}/approve': { models: [{ provider: 'vendor', model: 'a' }] },
+    'POST /api/v1/prices/refreshes/{id}/reject': { models: [{ provider: 'vendor', model: 'b' }] },
     'POST /api/v1/usage': { ...EVENT, event_id: 'another' },
     'POST /v1/traces': { resourceSpans: [] },
     'POST /usage': {
@@ -189,6 +192,18 @@ describe('every documented route', () => {
       prompt_tokens: 1,
       completion_tokens: 1,
     },
+  }
+
+  /** Models of which the price waits for a person when it changes. */
+  function priceFile(price: number): object {
+    const models = ['a', 'b'].map((id) => ({ id, match: { equals: id }, prices: { input_mtok: price } }))
+    return [{ id: 'vendor', models }]
+  }
+
+  async function waitingRefresh(): Promise<string> {
+    await call(service, '/api/v1/prices/refreshes', { body: priceFile(1) })
+    const { json } = await call(service, '/api/v1/prices/refreshes', { body: priceFile(3) })
+    return z.object({ id: z.string(), status: z.literal('waiting') }).parse(json).id
   }
 
   it('answers as documented, asks for a key, and refuses what is not documented', async () => {
@@ -217,6 +232,12 @@ describe('every documented route', () => {
       )
       // A stream has no end that could be waited for; test/contract/decisions.test.ts reads it.
       if (operation.responses['200']?.content?.['text/event-stream'] !== undefined) continue
+    const refreshId = await waitingRefresh()
+    for (const { path, method, operation } of operations()) {
+      const name = `${method} ${path}`
+      const url = path
+        .replace('/refreshes/{id}', `/refreshes/${refreshId}`)
+        .replaceAll(/\{\w+\}/g, (parameter) => values[parameter] ?? 'unknown')
       const body = BODIES[name]
       expect([name, body !== undefined]).toEqual([name, operation.requestBody !== undefined])
       const answer = await call(service, url, { method, ...(body !== undefined && { body }) })

@@ -91,6 +91,19 @@ const decisionBody = z
   })
   .nullish()
 
+/** For the document alone: the file is read by `parseCatalogueFile`, number by number. */
+const priceFileBody = z
+  .array(
+    z.object({
+      id: z.string().describe('The provider.'),
+      models: z.array(
+        z.object({ id: z.string(), match: z.record(z.string(), z.unknown()), prices: z.unknown() }),
+      ),
+    }),
+  )
+  .describe('A price file in the format of genai-prices\u2019 data.json. May be left out.')
+const acceptAny = () => (value: unknown) => ({ value })
+
 /** Registers everything under `/api/v1/prices/refreshes`. */
 export function registerRefreshRoutes(app: App, deps: RefreshRoutesDeps): void {
   registerListAndFind(app, deps)
@@ -158,17 +171,20 @@ function registerStart(app: App, deps: RefreshRoutesDeps): void {
       '/api/v1/prices/refreshes',
       {
         config: { scope: 'admin' },
+        validatorCompiler: acceptAny,
         schema: {
           summary: 'Refresh the catalogue now',
           description:
             'Without a body: from `TOKENTALLY_PRICES_URL`. With one: from the body, a price file in the format of genai-prices\u2019 data.json. New models and small changes take effect at once; a model of which a meter changes by more than 50 % waits for a person. A file that is not valid is refused as a whole. For keys of the organization `default`: the catalogue is every organization\u2019s.',
           tags: ['prices'],
+          body: priceFileBody,
           response: { 201: refreshWithModels, 400: problemSchema, 403: problemSchema, 503: problemSchema },
         },
       },
       async ({ organizationId, body }, reply) => {
         await mustBeFirstOrganization(pool, organizationId)
-        const text = typeof body === 'string' && body.trim() !== '' ? body : undefined
+        const sent: unknown = body
+        const text = typeof sent === 'string' && sent.trim() !== '' ? sent : undefined
         const { catalogue, source } = await readCatalogue(text, pricesUrl).catch((error: unknown) => {
           metrics.priceRefreshFailures.inc()
           throw error
