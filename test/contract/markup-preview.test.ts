@@ -245,7 +245,7 @@ describe('refuses', () => {
       409,
       ['rules.0.id'],
     ],
-    ['wrong text', { text: 'rule "a" { markup = 20% }' }, 400, ['text', 'text']],
+    ['wrong text', { text: 'rule "a" { markup = 20% }' }, 400, ['text']],
     ['rules and text', { rules: [], text: '' }, 400, ['text']],
     ['an unknown group', { group_by: ['customer', 'planet'] }, 400, ['group_by.1']],
     ['an end before the start', { start: '2026-10-02', end: '2026-10-01' }, 400, ['end']],

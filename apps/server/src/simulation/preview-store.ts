@@ -1,16 +1,21 @@
 import { type Decimal, decimalText, listFactor, type MarkupRule, unitPrices } from '@tokentally/core'
 import type { PoolClient } from 'pg'
-import { ROLLED_UP_COLUMNS } from '../ledger/index.ts'
+import type { ROLLED_UP_COLUMNS } from '../ledger/index.ts'
 
-/** The ledger of a range, summed up as far as markup rules can tell events apart. */
+/** The ledger of a range, summed up as far as the rules at hand and the groups asked for tell events apart. */
 
-/** Events that every rule treats alike: the same attribution, model that answered, and tags that rules ask for. */
+/** A column of `usage_event` that events are told apart by, or one of their tags. */
+export type Trait = { readonly column: TraitColumn } | { readonly tag: string }
+export type TraitColumn = (typeof ROLLED_UP_COLUMNS)[number] | 'response_model'
+
+/** Events that are alike in all traits. */
 export interface UsageGroup {
-  readonly dimensionSetId: string
-  readonly responseModel: string | null
-  /** The values of the tags that were asked for, in their order, as JSON. */
-  readonly tags: string
-  readonly dimensions: Readonly<Record<string, string | null>>
+  /** Names the group to `sellEach`. */
+  readonly key: string
+  /** The values of the traits, in their order. */
+  readonly values: readonly (string | null)[]
+  /** The calls failed: they cost nothing. */
+  readonly isFailed: boolean
   readonly events: number
   readonly listCostUsd: string
   readonly sellCostUsd: string
@@ -22,8 +27,12 @@ export interface Slice {
   readonly endMs: number
 }
 
-// Reversals take back what they name: their amounts count negatively.
-const SIGN = `case event.entry_kind when 'reversal' then -1 else 1 end`
+// A reversal takes back what it names: its amounts count negatively.
+const signed = (amount: string) =>
+  `case event.entry_kind when 'reversal' then -(${amount}) else ${amount} end`
+const LIST_COST = 'event.list_cost_usd + coalesce(late.list_cost_usd, 0)'
+const SELL_COST = 'event.sell_cost_usd + coalesce(late.sell_cost_usd, 0)'
+const REQUESTS = `coalesce((event.meters ->> 'requests')::numeric, 1)`
 const EVENTS = `
   usage_event as event
   left join late_rating as late
@@ -31,101 +40,39 @@ const EVENTS = `
     and late.organization_id = event.organization_id and late.event_id = event.event_id`
 const IN_RANGE = `event.organization_id = $1 and event.ts >= $2 and event.ts < $3`
 
-const GROUPS = `
-  with usage as (
-    select event.dimension_set_id, event.response_model, TAGS as tags, sum(${SIGN}) as events,
-      sum(${SIGN} * (event.list_cost_usd + coalesce(late.list_cost_usd, 0))) as list_cost_usd,
-      sum(${SIGN} * (event.sell_cost_usd + coalesce(late.sell_cost_usd, 0))) as sell_cost_usd
-    from ${EVENTS}
-    where ${IN_RANGE}
-    group by 1, 2, 3
-  )
-  select usage.response_model, usage.tags, usage.events::int, usage.list_cost_usd::text, usage.sell_cost_usd::text,
-    dimension.*
-  from usage
-  join dimension_set as dimension
-    on dimension.organization_id = $1 and dimension.dimension_set_id = usage.dimension_set_id`
-
-interface GroupRow {
-  readonly response_model: string | null
-  readonly tags: string
-  readonly events: number
-  readonly list_cost_usd: string
-  readonly sell_cost_usd: string
-  readonly dimension_set_id: string
-  readonly [dimension: string]: string | number | null
-}
-
-/** Sums a slice by what rules can match on. */
+/** Sums a slice by traits. */
 export async function sumUsage(
   client: PoolClient,
   slice: Slice,
-  tagNames: readonly string[],
+  traits: readonly Trait[],
 ): Promise<readonly UsageGroup[]> {
-  const { rows } = await client.query<GroupRow>(GROUPS.replace('TAGS', tagsSql(tagNames, 4)), [
-    ...rangeOf(slice),
-    ...tagNames,
-  ])
-  return rows.map((row) => ({
-    dimensionSetId: row.dimension_set_id,
-    responseModel: row.response_model,
-    tags: row.tags,
-    dimensions: Object.fromEntries(
-      ROLLED_UP_COLUMNS.map((column) => {
-        const value = row[column]
-        return [column, typeof value === 'string' ? value : null]
-      }),
-    ),
-    events: row.events,
-    listCostUsd: row.list_cost_usd,
-    sellCostUsd: row.sell_cost_usd,
-  }))
-}
-
-// Event by event, as `sellPrice` of core does it: what has no priced line costs nothing.
-const SALES = `
-  with chosen as (
-    select *
-    from unnest($4::int[], $5::uuid[], $6::text[], $7::text[], $8::int[])
-      as chosen (position, dimension_set_id, response_model, tags, rule)
-  ), rule as (
-    select *
-    from unnest($9::int[], $10::numeric[], $11::numeric[], $12::numeric[], $13::numeric[])
-      as rule (rule, factor, per_request, per_counted_request, minimum)
-  ), price as materialized (
-    select * from unnest($14::int[], $15::text[], $16::numeric[]) as price (rule, meter, usd)
-  ), sold as (
-    select chosen.position, ${SIGN} as sign, rule.minimum,
-      coalesce((event.meters ->> 'requests')::numeric, 1) as requests,
-      case
-        when rule.factor is not null then
-          rule.factor * (event.list_cost_usd + coalesce(late.list_cost_usd, 0))
-        when rule.per_request is not null then
-          rule.per_request * coalesce((event.meters ->> 'requests')::numeric, 1)
-        else (
-          select sum(coalesce(price.usd * line.quantity, line.cost_usd))
-            + case
-                when event.meters ? 'requests' or bool_or(line.meter = 'requests') then 0
-                else coalesce(rule.per_counted_request, 0)
-              end
-          from jsonb_to_recordset(event.lines || coalesce(late.lines, '[]'))
-            as line (meter text, quantity numeric, cost_usd numeric)
-          left join price on price.rule = rule.rule and price.meter = line.meter
-          where line.cost_usd is not null
-        )
-      end as cost_usd
-    from ${EVENTS}
-    join chosen
-      on chosen.dimension_set_id = event.dimension_set_id
-      and chosen.response_model is not distinct from event.response_model
-      and chosen.tags = TAGS
-    join rule on rule.rule = chosen.rule
-    where ${IN_RANGE}
-      and (late.event_id is not null or (event.rating_status <> 'unpriced' and event.lines <> '[]'))
+  const { expressions, parameters } = traitsSql(traits, 4)
+  const names = expressions.map((_, index) => `trait_${index}`)
+  const { rows } = await client.query<{ key: string; events: number; list: string; sell: string }>(
+    `with usage as (
+       select ${expressions.map((expression, index) => `${expression} as ${names[index]}`).join(', ')},
+         sum(${signed('1')})::int as events, sum(${signed(LIST_COST)}) as list, sum(${signed(SELL_COST)}) as sell
+       from ${EVENTS}
+       where ${IN_RANGE}
+       group by ${names.map((_, index) => index + 1).join(', ')}
+     )
+     select jsonb_build_array(${names.join(', ')})::text as key, events, list::text, sell::text
+     from usage`,
+    [...rangeOf(slice), ...parameters],
   )
-  select position, sum(sign * greatest(cost_usd, minimum * requests))::text as sell_cost_usd
-  from sold
-  group by position`
+  return rows.map(({ key, events, list, sell }) => {
+    const values: unknown = JSON.parse(key)
+    const [isFailed, ...rest]: unknown[] = Array.isArray(values) ? values : []
+    return {
+      key,
+      values: rest.map((value) => (typeof value === 'string' ? value : null)),
+      isFailed: isFailed === true,
+      events,
+      listCostUsd: list,
+      sellCostUsd: sell,
+    }
+  })
+}
 
 /** Usage with the rule that it would be sold by. */
 export interface ChosenRule {
@@ -135,14 +82,14 @@ export interface ChosenRule {
 
 /**
  * What usage would be sold for by rules that must look at each event: minima, and prices that are no multiple of
- * the list cost.
+ * the list cost. As `sellPrice` of core does it: what has no priced line costs nothing.
  *
  * @returns sell costs in the order of `chosen`
  */
 export async function sellEach(
   client: PoolClient,
   slice: Slice,
-  tagNames: readonly string[],
+  traits: readonly Trait[],
   chosen: readonly ChosenRule[],
 ): Promise<readonly string[]> {
   const rules = [...new Set(chosen.map(({ rule }) => rule))]
@@ -154,14 +101,48 @@ export async function sellEach(
   )
   const requestPrice = (rule: number) =>
     fixed.find((one) => one.rule === rule && one.meter === 'requests')?.usd
+  const { expressions, parameters } = traitsSql(traits, 15)
   const { rows } = await client.query<{ position: number; sell_cost_usd: string }>(
-    SALES.replace('TAGS', tagsSql(tagNames, 17)),
+    `with chosen as (
+       select * from unnest($4::int[], $5::text[], $6::int[]) as chosen (position, key, rule)
+     ), rule as (
+       select *
+       from unnest($7::int[], $8::numeric[], $9::numeric[], $10::numeric[], $11::numeric[])
+         as rule (rule, factor, per_request, per_counted_request, minimum)
+     ), price as materialized (
+       select * from unnest($12::int[], $13::text[], $14::numeric[]) as price (rule, meter, usd)
+     ), sold as (
+       select chosen.position, event.entry_kind, rule.minimum * ${REQUESTS} as least,
+         case
+           when rule.factor is not null then rule.factor * (${LIST_COST})
+           when rule.per_request is not null then rule.per_request * ${REQUESTS}
+           else (
+             select sum(coalesce(price.usd * line.quantity, line.cost_usd))
+               + case
+                   when event.meters ? 'requests' or bool_or(line.meter = 'requests') then 0
+                   else coalesce(rule.per_counted_request, 0)
+                 end
+             from jsonb_to_recordset(event.lines || coalesce(late.lines, '[]'))
+               as line (meter text, quantity numeric, cost_usd numeric)
+             left join price on price.rule = rule.rule and price.meter = line.meter
+             where line.cost_usd is not null
+           )
+         end as cost_usd
+       from ${EVENTS}
+       join chosen on chosen.key = jsonb_build_array(${expressions.join(', ')})::text
+       join rule on rule.rule = chosen.rule
+       where ${IN_RANGE}
+         and (late.event_id is not null or (event.rating_status <> 'unpriced' and event.lines <> '[]'))
+     )
+     select position,
+       sum(case entry_kind when 'reversal' then -greatest(cost_usd, least) else greatest(cost_usd, least) end)::text
+         as sell_cost_usd
+     from sold
+     group by position`,
     [
       ...rangeOf(slice),
       chosen.map((_, position) => position),
-      chosen.map(({ group }) => group.dimensionSetId),
-      chosen.map(({ group }) => group.responseModel),
-      chosen.map(({ group }) => group.tags),
+      chosen.map(({ group }) => group.key),
       chosen.map(({ rule }) => indexOf.get(rule)),
       rules.map((_, index) => index),
       rules.map(({ terms }) => textOrNull(listFactor(terms))),
@@ -171,7 +152,7 @@ export async function sellEach(
       fixed.map(({ rule }) => rule),
       fixed.map(({ meter }) => meter),
       fixed.map(({ usd }) => decimalText(usd)),
-      ...tagNames,
+      ...parameters,
     ],
   )
   const sold = new Map(rows.map((row) => [row.position, row.sell_cost_usd]))
@@ -182,10 +163,18 @@ function rangeOf({ organizationId, startMs, endMs }: Slice): unknown[] {
   return [organizationId, new Date(startMs), new Date(endMs)]
 }
 
-/** Names are parameters, from number `from` on. */
-function tagsSql(names: readonly string[], from: number): string {
-  if (names.length === 0) return `'[]'::text`
-  return `jsonb_build_array(${names.map((_, index) => `event.tags ->> $${from + index}::text`).join(', ')})::text`
+/** Whether the call failed, then the traits. Names of tags are parameters, from number `from` on. */
+function traitsSql(
+  traits: readonly Trait[],
+  from: number,
+): { readonly expressions: readonly string[]; readonly parameters: readonly string[] } {
+  const parameters: string[] = []
+  const expressions = traits.map((trait) => {
+    if ('column' in trait) return `event.${trait.column}`
+    parameters.push(trait.tag)
+    return `event.tags ->> $${from + parameters.length - 1}::text`
+  })
+  return { expressions: [`(event.status = 'error')`, ...expressions], parameters }
 }
 
 function textOrNull(amount: Decimal | undefined): string | null {

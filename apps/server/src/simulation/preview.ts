@@ -5,21 +5,30 @@ import {
   decimalText,
   listFactor,
   type MarkupRule,
+  type MarkupRuleVersion,
   ZERO,
 } from '@tokentally/core'
 import type { Pool } from 'pg'
 import { inOneSnapshot } from '../database/snapshot.ts'
-import { type ChosenRule, type Slice, sellEach, sumUsage, type UsageGroup } from './preview-store.ts'
+import {
+  type ChosenRule,
+  type Slice,
+  sellEach,
+  sumUsage,
+  type Trait,
+  type TraitColumn,
+  type UsageGroup,
+} from './preview-store.ts'
 
 /**
  * What a period would have cost under other markup rules. Nothing is written.
  *
- * The range is cut into slices of time. Each is summed up in SQL by what rules can tell apart; a rule that
- * multiplies the list cost is applied to the sums, exactly, and only rules with a minimum or with prices of
+ * The range is cut into slices of time. Each is summed up in SQL by what the rules at hand and the groups asked for
+ * tell apart, and by nothing else: that leaves few sums. A rule that multiplies the list cost is applied to the sums, exactly, and only rules with a minimum or with prices of
  * their own make the database look at each event again. Two slices are read at a time.
  */
 
-const SLICES_MAX = 60
+const SLICES_MAX = 20
 const SLICE_MIN_MS = 6 * 3_600_000
 const PARALLEL = 2
 
@@ -29,8 +38,7 @@ export interface PreviewRequest {
   readonly endMs: number
   /** As if each were in force through the whole range; none of them tie. */
   readonly rules: readonly MarkupRule[]
-  /** Columns of `dimension_set`. */
-  readonly groupBy: readonly string[]
+  readonly groupBy: readonly TraitColumn[]
 }
 
 /** Sums of a group, exact. */
@@ -55,7 +63,7 @@ export type PreviewStep =
 
 /** Computes a preview; tells how far it is after each slice, and the result at last. */
 export async function* preview(pool: Pool, request: PreviewRequest): AsyncGenerator<PreviewStep> {
-  const chooser = ruleChooser(request.rules)
+  const chooser = ruleChooser(request)
   const byGroup = new Map<string, { keys: readonly (string | null)[]; sums: PreviewSums }>()
   const byRule = new Map<string, PreviewSums>()
   let totals = NOTHING
@@ -65,7 +73,7 @@ export async function* preview(pool: Pool, request: PreviewRequest): AsyncGenera
       slices.slice(done, done + PARALLEL).map((slice) => sellSlice(pool, slice, chooser)),
     )
     for (const { group, rule, sums } of read.flat()) {
-      const keys = request.groupBy.map((column) => group.dimensions[column] ?? null)
+      const keys = request.groupBy.map((column) => chooser.traitOf(group, column))
       const key = JSON.stringify(keys)
       byGroup.set(key, { keys, sums: plus(byGroup.get(key)?.sums ?? NOTHING, sums) })
       if (rule !== undefined) byRule.set(rule.id, plus(byRule.get(rule.id) ?? NOTHING, sums))
@@ -84,48 +92,65 @@ export async function* preview(pool: Pool, request: PreviewRequest): AsyncGenera
 }
 
 interface RuleChooser {
-  readonly tagNames: readonly string[]
+  readonly traits: readonly Trait[]
+  traitOf(group: UsageGroup, column: TraitColumn): string | null
   choose(group: UsageGroup): MarkupRule | undefined
 }
 
-function ruleChooser(rules: readonly MarkupRule[]): RuleChooser {
+function ruleChooser({ rules, groupBy }: PreviewRequest): RuleChooser {
+  const asked = (has: (match: MarkupRule['match']) => boolean, ...columns: TraitColumn[]) =>
+    rules.some(({ match }) => has(match)) ? columns : []
+  const columns = new Set<TraitColumn>([
+    ...asked(({ customer }) => customer !== undefined, 'customer_id'),
+    ...asked(({ feature }) => feature !== undefined, 'feature'),
+    ...asked(({ provider }) => provider !== undefined, 'provider'),
+    ...asked(({ model }) => model !== undefined, 'model', 'response_model'),
+    ...groupBy,
+  ])
   const tagNames = [...new Set(rules.flatMap(({ match }) => Object.keys(match.tags ?? {})))].sort()
-  const book = buildMarkupBook(
-    rules.map((rule) => ({
-      ...rule,
-      versionId: rule.id,
-      organizationId: '',
-      version: 1,
-      enteredMs: 0,
-      fromMs: 0,
-      untilMs: null,
-      isRemoval: false,
-    })),
-  )
+  const indexOf = new Map([...columns].map((column, index) => [column, index]))
+  const traitOf = ({ values }: UsageGroup, column: TraitColumn) => values[indexOf.get(column) ?? -1] ?? null
+  const textOf = (group: UsageGroup, column: TraitColumn) => traitOf(group, column) ?? undefined
+
+  const book = buildMarkupBook(rules.map(asVersion))
   return {
-    tagNames,
-    choose({ dimensions, responseModel, tags }) {
+    traits: [...[...columns].map((column) => ({ column })), ...tagNames.map((tag) => ({ tag }))],
+    traitOf,
+    choose(group) {
       // A failed call costs nothing, by no rule.
-      if (dimensions['status'] === 'error') return undefined
-      const values: unknown = JSON.parse(tags)
-      const named = tagNames.flatMap((name, index) => {
-        const value: unknown = Array.isArray(values) ? values[index] : undefined
+      if (group.isFailed) return undefined
+      const model = textOf(group, 'model')
+      const responseModel = textOf(group, 'response_model')
+      const customer = textOf(group, 'customer_id')
+      const feature = textOf(group, 'feature')
+      const tags = tagNames.flatMap((name, index) => {
+        const value = group.values[columns.size + index]
         return typeof value === 'string' ? [[name, value] as const] : []
       })
-      const { provider, model, customer_id: customer, feature } = dimensions
-      return book.find(
-        '',
-        {
-          provider: provider ?? '',
-          ...(isText(model) && { model }),
-          ...(responseModel !== null && { responseModel }),
-          ...(isText(customer) && { customer }),
-          ...(isText(feature) && { feature }),
-          tags: Object.fromEntries(named),
-        },
-        0,
-      )
+      const subject = {
+        provider: textOf(group, 'provider') ?? '',
+        ...(model !== undefined && { model }),
+        ...(responseModel !== undefined && { responseModel }),
+        ...(customer !== undefined && { customer }),
+        ...(feature !== undefined && { feature }),
+        tags: Object.fromEntries(tags),
+      }
+      return book.find('', subject, 0)
     },
+  }
+}
+
+/** The rule as if it were in force at any time. */
+function asVersion(rule: MarkupRule): MarkupRuleVersion {
+  return {
+    ...rule,
+    versionId: rule.id,
+    organizationId: '',
+    version: 1,
+    enteredMs: 0,
+    fromMs: 0,
+    untilMs: null,
+    isRemoval: false,
   }
 }
 
@@ -137,7 +162,7 @@ interface SoldGroup {
 
 function sellSlice(pool: Pool, slice: Slice, chooser: RuleChooser): Promise<readonly SoldGroup[]> {
   return inOneSnapshot(pool, async (client) => {
-    const groups = await sumUsage(client, slice, chooser.tagNames)
+    const groups = await sumUsage(client, slice, chooser.traits)
     const sold: SoldGroup[] = []
     const oneByOne: ChosenRule[] = []
     for (const group of groups) {
@@ -148,7 +173,7 @@ function sellSlice(pool: Pool, slice: Slice, chooser: RuleChooser): Promise<read
       else sold.push({ group, rule, sums: sumsOf(group, list.times(factor ?? ONE)) })
     }
     if (oneByOne.length === 0) return sold
-    const costs = await sellEach(client, slice, chooser.tagNames, oneByOne)
+    const costs = await sellEach(client, slice, chooser.traits, oneByOne)
     oneByOne.forEach(({ group, rule }, index) => {
       sold.push({ group, rule, sums: sumsOf(group, decimal(costs[index] ?? '0')) })
     })
@@ -190,10 +215,6 @@ function plus(a: PreviewSums, b: PreviewSums): PreviewSums {
     sellBeforeUsd: a.sellBeforeUsd.plus(b.sellBeforeUsd),
     sellAfterUsd: a.sellAfterUsd.plus(b.sellAfterUsd),
   }
-}
-
-function isText(value: string | null | undefined): value is string {
-  return typeof value === 'string'
 }
 
 /** Amounts of a preview in JSON. */

@@ -27,8 +27,10 @@ export interface SimulationRoutesDeps {
   readonly logger: Logger
 }
 
-const ROLLED_UP: ReadonlySet<string> = new Set(ROLLED_UP_COLUMNS)
-const GROUP_COLUMNS = Object.entries(DIMENSION_COLUMNS).filter(([, column]) => ROLLED_UP.has(column))
+const GROUP_COLUMNS = Object.entries(DIMENSION_COLUMNS).flatMap(([name, column]) => {
+  const rolledUp = ROLLED_UP_COLUMNS.find((one) => one === column)
+  return rolledUp === undefined ? [] : [[name, rolledUp] as const]
+})
 const NDJSON = 'application/x-ndjson'
 
 const body = z.strictObject({
@@ -190,7 +192,9 @@ function readPreviewPeriod(query: z.output<typeof body>, nowMs: number) {
   return { startMs: Date.UTC(year, month - 1), endMs: Date.UTC(year, month) }
 }
 
-function readGroupBy(names: readonly string[]): readonly { name: string; column: string }[] {
+function readGroupBy(
+  names: readonly string[],
+): readonly { name: string; column: (typeof ROLLED_UP_COLUMNS)[number] }[] {
   const known = GROUP_COLUMNS.map(([name]) => name).join(', ')
   return names.map((given, index) => {
     const found = GROUP_COLUMNS.find(([name, column]) => name === given || column === given)
