@@ -20,6 +20,8 @@ export interface RuleFileEntry {
   readonly position: Position
   /** Of its fields, by path: `markup`, `prices.input_tokens`. */
   readonly positions: ReadonlyMap<string, Position>
+  /** Something in it could not be read, and that was said: what seems to be missing may be that. */
+  readonly isBroken?: boolean
 }
 
 /** A rule file that was read. */
@@ -57,8 +59,10 @@ export function checkRuleFile(
         message: `the rule ${JSON.stringify(id)} is there already, in line ${earlier}`,
       })
     } else if (typeof id === 'string') lineById.set(id, entry.position.line)
-    if ('issues' in read) issues.push(...read.issues.map((issue) => located(entry, issue)))
-    else if (earlier === undefined) {
+    if ('issues' in read) {
+      const told = read.issues.filter(({ path }) => entry.isBroken !== true || isWritten(entry, path))
+      issues.push(...told.map((issue) => located(entry, issue)))
+    } else if (earlier === undefined && entry.isBroken !== true) {
       drafts.push(read.draft)
       sources.push(entry)
       const json = markupRuleJson.safeParse(entry.json)
@@ -103,6 +107,11 @@ function tiesOf(drafts: readonly RuleDraft[], sources: readonly RuleFileEntry[])
 function located(entry: RuleFileEntry, { path, message }: FieldIssue): RuleFileIssue {
   const field = path === '' ? 'a rule' : path
   return { ...placeOf(entry, path), message: `${field} ${message}` }
+}
+
+/** Whether the field stands in the file, or one that holds it. */
+function isWritten(entry: RuleFileEntry, path: string): boolean {
+  return path !== '' && placeOf(entry, path) !== entry.position
 }
 
 function placeOf(entry: RuleFileEntry, path: string): Position {

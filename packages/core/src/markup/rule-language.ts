@@ -81,10 +81,15 @@ function isRuleStart(reader: Reader): boolean {
   return token.kind === 'word' && token.text === 'rule' && reader.peek(1).kind === 'text'
 }
 
-function readBlock(reader: Reader, complain: Complain): RuleFileEntry | undefined {
+function readBlock(reader: Reader, report: Complain): RuleFileEntry | undefined {
   const start = reader.next()
   const id = reader.next()
   const block = new Block(id)
+  let isBroken = false
+  const complain: Complain = (position, message) => {
+    isBroken = true
+    report(position, message)
+  }
   if (reader.isSign('{')) reader.next()
   else
     complain(
@@ -104,7 +109,7 @@ function readBlock(reader: Reader, complain: Complain): RuleFileEntry | undefine
     if (reader.isSign(',')) reader.next()
     else readEntry(reader, block, complain)
   }
-  return { json: block.json(), position: start, positions: block.positions }
+  return { json: block.json(), position: start, positions: block.positions, isBroken }
 }
 
 class Block {

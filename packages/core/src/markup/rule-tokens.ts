@@ -67,9 +67,16 @@ export function tokensOf(
       index = isClosed ? end + 1 : end
       continue
     }
+    if (character === "'") {
+      const [quoted = ''] = /^'[^'\n]*'?/.exec(source.slice(index, index + 1000)) ?? []
+      complain(here(start), `text stands in "…", not in '…'`)
+      tokens.push({ kind: 'text', text: quoted.replaceAll("'", ''), ...here(start) })
+      index += quoted.length
+      continue
+    }
     index += (source.codePointAt(index) ?? 0) > 0xffff ? 2 : 1
     if (SIGNS.includes(character)) tokens.push({ kind: 'sign', text: character, ...here(start) })
-    else complain(here(start), `unexpected ${printable(source.slice(start, index))}${quoteHint(character)}`)
+    else complain(here(start), `unexpected ${JSON.stringify(source.slice(start, index))}`)
   }
   tokens.push({ kind: 'end', text: '', ...here(index) })
   return tokens
@@ -98,12 +105,4 @@ function unescaped(raw: string, complain: (offset: number, message: string) => v
     if (character === undefined) complain(offset, `unknown escape ${found}; known: \\" \\\\ \\n \\t \\uXXXX`)
     return character ?? code
   })
-}
-
-function printable(text: string): string {
-  return JSON.stringify(text)
-}
-
-function quoteHint(character: string): string {
-  return character === "'" ? ': text stands in "…"' : ''
 }
