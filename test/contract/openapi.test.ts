@@ -183,6 +183,10 @@ describe('every documented route', () => {
     'POST /api/v1/prices/refreshes': priceFile(3),
     'POST /api/v1/prices/refreshes/{id}/approve': { models: [{ provider: 'vendor', model: 'a' }] },
     'POST /api/v1/prices/refreshes/{id}/reject': { models: [{ provider: 'vendor', model: 'b' }] },
+    'POST /api/v1/markup-rules': { customer: 'documented', markup: 0.1 },
+    'PUT /api/v1/markup-rules/{id}': { minimum: 0.1 },
+    'POST /api/v1/markup-rules/apply': { rules: [] },
+    'POST /api/v1/markup-rules/preview': { rules: [] },
     'POST /api/v1/usage': { ...EVENT, event_id: 'another' },
     'POST /v1/traces': { resourceSpans: [] },
     'POST /usage': {
@@ -233,6 +237,8 @@ describe('every documented route', () => {
       // A stream has no end that could be waited for; test/contract/decisions.test.ts reads it.
       if (operation.responses['200']?.content?.['text/event-stream'] !== undefined) continue
     const refreshId = await waitingRefresh()
+    // A rule of the name that every {id} stands for.
+    await call(service, '/api/v1/markup-rules', { body: { id: values['{id}'], discount: 0.5 } })
     for (const { path, method, operation } of operations()) {
       const name = `${method} ${path}`
       const url = path

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type RuleFormat, readRuleFile, ruleFormatOf } from './rule-file.ts'
@@ -134,5 +135,34 @@ describe('a rule file', () => {
         }
       }),
     )
+  })
+})
+
+describe('docs/reference/markup-rules.md', () => {
+  const page = readFileSync(new URL('../../../docs/reference/markup-rules.md', import.meta.url), 'utf8')
+  const block = (name: string) => new RegExp(`\`\`\`${name}\\n([\\s\\S]*?)\`\`\``).exec(page)?.[1] ?? ''
+
+  it('has one example in three forms that say the same', () => {
+    const example = readRuleFile(block('rules'), 'rules')
+    expect(example.issues).toEqual([])
+    expect(example.rules).toHaveLength(4)
+    expect(readRuleFile(block('yaml'), 'yaml')).toMatchObject({ issues: [], drafts: example.drafts })
+    expect(readRuleFile(block('json'), 'json')).toMatchObject({ issues: [], drafts: example.drafts })
+  })
+
+  it('has the errors as they are told', () => {
+    const told = readRuleFile(block('wrong-rules'), 'rules').issues.map(
+      ({ line, column, message }) => `${line}:${column}: ${message}\n`,
+    )
+    expect(block('wrong-rules-output')).toBe(told.join(''))
+  })
+
+  it('has every key', () => {
+    const [{ message } = { message: '' }] = readRuleFile('rule "a" { x = 1 minimum = 1 }', 'rules').issues
+    const keys = /keys: (.*)\)/.exec(message)?.[1]?.split(', ') ?? []
+    expect(keys.length).toBeGreaterThan(10)
+    const [, table = ''] = page.split('## Keys')
+    const rows = [...(table.split('\n## ')[0] ?? '').matchAll(/^\| `([^`]+)`/gm)].map(([, key]) => key)
+    expect(rows.toSorted()).toEqual(keys.toSorted())
   })
 })
