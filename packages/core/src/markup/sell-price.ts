@@ -1,4 +1,5 @@
 import { type Decimal, decimal, decimalFromLiteral, ZERO } from '../money/decimal.ts'
+import { decimalOfUnits, SCALED_MAX, scaleOf, unitsOf, unitsOfText } from '../money/scaled.ts'
 import type { RatedLine } from '../rating/rate.ts'
 import { METERS } from '../usage/meters.ts'
 import type { FixedPrice, MarkupTerms } from './markup-rule.ts'
@@ -88,20 +89,38 @@ function basisPrice(basis: MarkupTerms['basis']): SellPrice {
       const price = decimal(basis.price)
       return ({ requests }) => times(price, requests)
     }
-    case 'prices': {
-      const units = unitPrices(basis.prices)
-      const perRequest = units.get(REQUESTS)
-      return ({ lines, requests }) => {
-        let sum = ZERO
-        let hasRequests = requests !== undefined
-        for (const line of lines) {
-          const unit = units.get(line.meter)
-          if (line.meter === REQUESTS) hasRequests = true
-          sum = sum.plus(unit === undefined ? decimal(line.costUsd) : times(unit, line.quantity))
-        }
-        return perRequest === undefined || hasRequests ? sum : sum.plus(perRequest)
-      }
+    case 'prices':
+      return meterPrice(unitPrices(basis.prices))
+  }
+}
+
+/** Digits after the point that hold what almost every line costs at list price. */
+const LINE_SCALE = 12
+
+function meterPrice(prices: ReadonlyMap<string, Decimal>): SellPrice {
+  const scale = Math.max(LINE_SCALE, ...[...prices.values()].map(scaleOf))
+  const units = new Map([...prices].map(([meter, usd]) => [meter, unitsOf(usd, scale) ?? Number.NaN]))
+  const perRequest = prices.get(REQUESTS)
+  return ({ lines, requests }) => {
+    // In whole numbers while they are exact, else in decimals; every digit is the same either way.
+    let sum = 0
+    let rest = ZERO
+    let hasRequests = requests !== undefined
+    for (const { meter, quantity, costUsd } of lines) {
+      if (meter === REQUESTS) hasRequests = true
+      const price = prices.get(meter)
+      const cost =
+        price === undefined
+          ? (unitsOfText(costUsd, scale) ?? Number.NaN)
+          : Number.isInteger(quantity)
+            ? (units.get(meter) ?? Number.NaN) * quantity
+            : Number.NaN
+      if (cost <= SCALED_MAX && sum + cost <= SCALED_MAX) sum += cost
+      else rest = rest.plus(price === undefined ? decimal(costUsd) : times(price, quantity))
     }
+    if (perRequest !== undefined && !hasRequests) rest = rest.plus(perRequest)
+    const exact = decimalOfUnits(sum, scale)
+    return rest === ZERO ? exact : exact.plus(rest)
   }
 }
 

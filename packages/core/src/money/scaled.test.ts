@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { decimal, decimalText } from './decimal.ts'
-import { decimalOfUnits, SCALED_MAX, scaleOf, textOfUnits, unitsOf } from './scaled.ts'
+import { decimalOfUnits, SCALED_MAX, scaleOf, textOfUnits, unitsOf, unitsOfText } from './scaled.ts'
 
 /** What plain decimals say of a whole number of 10^-scale. */
 const plainly = (units: number, scale: number) =>
@@ -51,6 +51,17 @@ describe('whole numbers of a small part of a dollar', () => {
       }),
       { numRuns: 2000 },
     )
+    fc.assert(
+      fc.property(units, scale, scale, (count, places, wanted) => {
+        const text = textOfUnits(count, places)
+        const read = unitsOfText(text, wanted)
+        if (read !== undefined) expect(textOfUnits(read, wanted)).toBe(text)
+      }),
+      { numRuns: 2000 },
+    )
+    expect(['0', '12', '0.15', '0.0000264'].map((text) => unitsOfText(text, 7))).toEqual([
+      0, 120_000_000, 1_500_000, 264,
+    ])
     expect(unitsOf(decimal('0.15'), 2)).toBe(15)
     expect(unitsOf(decimal('0.15'), 1)).toBeUndefined()
     expect(unitsOf(decimal('1000000000000'), 6)).toBeUndefined()

@@ -24,6 +24,16 @@ export function unitsOf(value: Decimal, scale: number): number | undefined {
   return value.s * units
 }
 
+/** The same, read from plain decimal text that is not negative; undefined where it may not fit. */
+export function unitsOfText(text: string, scale: number): number | undefined {
+  const point = text.indexOf('.')
+  const places = point === -1 ? 0 : text.length - point - 1
+  const digits = point === -1 ? text : text.slice(0, point) + text.slice(point + 1)
+  // Fifteen digits and the power of ten that is missing are exact in a double.
+  if (places > scale || digits.length + scale - places > 15) return undefined
+  return Number(digits) * 10 ** (scale - places)
+}
+
 /** The decimal of a whole number of 10^-scale, not negative. */
 export function decimalOfUnits(units: number, scale: number): Decimal {
   if (units === 0) return ZERO
