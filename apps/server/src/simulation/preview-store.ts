@@ -10,8 +10,6 @@ export type TraitColumn = (typeof ROLLED_UP_COLUMNS)[number] | 'response_model'
 
 /** Events that are alike in all traits. */
 export interface UsageGroup {
-  /** Names the group to `sellEach`. */
-  readonly key: string
   /** The values of the traits, in their order. */
   readonly values: readonly (string | null)[]
   /** The calls failed: they cost nothing. */
@@ -46,7 +44,8 @@ export async function sumUsage(
   slice: Slice,
   traits: readonly Trait[],
 ): Promise<readonly UsageGroup[]> {
-  const { expressions, parameters } = traitsSql(traits, 4)
+  const { expressions: byTrait, parameters } = traitsSql(traits, 4)
+  const expressions = [`(event.status = 'error')`, ...byTrait]
   const names = expressions.map((_, index) => `trait_${index}`)
   const { rows } = await client.query<{ key: string; events: number; list: string; sell: string }>(
     `with usage as (
@@ -64,7 +63,6 @@ export async function sumUsage(
     const values: unknown = JSON.parse(key)
     const [isFailed, ...rest]: unknown[] = Array.isArray(values) ? values : []
     return {
-      key,
       values: rest.map((value) => (typeof value === 'string' ? value : null)),
       isFailed: isFailed === true,
       events,
@@ -101,16 +99,25 @@ export async function sellEach(
   )
   const requestPrice = (rule: number) =>
     fixed.find((one) => one.rule === rule && one.meter === 'requests')?.usd
-  const { expressions, parameters } = traitsSql(traits, 15)
+  const { expressions, parameters } = traitsSql(traits, 14 + traits.length)
+  const names = expressions.map((_, index) => `trait_${index}`)
+  // Equality is what can be hashed, and takes an absent value for a rare one; the second condition knows better.
+  const isAlike = expressions.map(
+    (expression, index) =>
+      `coalesce(${expression}, e'\\x01') = coalesce(chosen.${names[index]}, e'\\x01')
+         and ${expression} is not distinct from chosen.${names[index]}`,
+  )
   const { rows } = await client.query<{ position: number; sell_cost_usd: string }>(
     `with chosen as (
-       select * from unnest($4::int[], $5::text[], $6::int[]) as chosen (position, key, rule)
+       select *
+       from unnest(${['$4::int[]', '$5::int[]', ...names.map((_, index) => `$${14 + index}::text[]`)].join(', ')})
+         as chosen (${['position', 'rule', ...names].join(', ')})
      ), rule as (
        select *
-       from unnest($7::int[], $8::numeric[], $9::numeric[], $10::numeric[], $11::numeric[])
+       from unnest($6::int[], $7::numeric[], $8::numeric[], $9::numeric[], $10::numeric[])
          as rule (rule, factor, per_request, per_counted_request, minimum)
      ), price as materialized (
-       select * from unnest($12::int[], $13::text[], $14::numeric[]) as price (rule, meter, usd)
+       select * from unnest($11::int[], $12::text[], $13::numeric[]) as price (rule, meter, usd)
      ), sold as (
        select chosen.position, event.entry_kind, rule.minimum * ${REQUESTS} as least,
          case
@@ -129,10 +136,10 @@ export async function sellEach(
            )
          end as cost_usd
        from ${EVENTS}
-       join chosen on chosen.key = jsonb_build_array(${expressions.join(', ')})::text
+       join chosen on ${['true', ...isAlike].join(' and ')}
        join rule on rule.rule = chosen.rule
        where ${IN_RANGE}
-         and (late.event_id is not null or (event.rating_status <> 'unpriced' and event.lines <> '[]'))
+         and event.status <> 'error' and (late.event_id is not null or event.price_version_id is not null)
      )
      select position,
        sum(case entry_kind when 'reversal' then -greatest(cost_usd, least) else greatest(cost_usd, least) end)::text
@@ -142,7 +149,6 @@ export async function sellEach(
     [
       ...rangeOf(slice),
       chosen.map((_, position) => position),
-      chosen.map(({ group }) => group.key),
       chosen.map(({ rule }) => indexOf.get(rule)),
       rules.map((_, index) => index),
       rules.map(({ terms }) => textOrNull(listFactor(terms))),
@@ -152,6 +158,7 @@ export async function sellEach(
       fixed.map(({ rule }) => rule),
       fixed.map(({ meter }) => meter),
       fixed.map(({ usd }) => decimalText(usd)),
+      ...traits.map((_, index) => chosen.map(({ group }) => group.values[index] ?? null)),
       ...parameters,
     ],
   )
@@ -163,7 +170,7 @@ function rangeOf({ organizationId, startMs, endMs }: Slice): unknown[] {
   return [organizationId, new Date(startMs), new Date(endMs)]
 }
 
-/** Whether the call failed, then the traits. Names of tags are parameters, from number `from` on. */
+/** The traits of an event. Names of tags are parameters, from number `from` on. */
 function traitsSql(
   traits: readonly Trait[],
   from: number,
@@ -174,7 +181,7 @@ function traitsSql(
     parameters.push(trait.tag)
     return `event.tags ->> $${from + parameters.length - 1}::text`
   })
-  return { expressions: [`(event.status = 'error')`, ...expressions], parameters }
+  return { expressions, parameters }
 }
 
 function textOrNull(amount: Decimal | undefined): string | null {
