@@ -556,6 +556,59 @@ describe('a process that is killed', () => {
   })
 })
 
+describe('a price that comes while an event is being taken back', () => {
+  it('waits, and adds nothing to what was taken back', async () => {
+    const query = 'start=2023-01-01&end=2023-02-01'
+    const sent = event('late-race', { ts: '2023-01-10T12:00:00Z', provider: 'own', model: 'race' })
+    submissionOf(await sendUsage(service, sent))
+    const waiting = async (text: string) => {
+      const { rows } = await database.pool.query(
+        "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like $1",
+        [text],
+      )
+      return rows.length > 0
+    }
+    const blocker = await database.pool.connect()
+    try {
+      await blocker.query('begin; lock table correction in share row exclusive mode')
+      const body = { reason: 'x', select: { event_ids: ['late-race'] }, change: { void: true } }
+      const correcting = call(service, '/api/v1/corrections', { body })
+      await waitFor(() => waiting('%insert into correction %'), 'the correction is under way')
+      const rates = {
+        input_tokens: { price: '1', per: 1_000_000 },
+        output_tokens: { price: '1', per: 1_000_000 },
+      }
+      await call(other, '/api/v1/prices', { body: { provider: 'own', model: 'race', rates } })
+      await waitFor(() => waiting('%pg_advisory_xact_lock_shared(hashtext(%correction%'), 'late rating waits')
+      await blocker.query('rollback')
+      expect((await correcting).status).toBe(201)
+      await waitFor(async () => !(await waiting('%pg_advisory%')), 'late rating goes on')
+    } finally {
+      blocker.release()
+    }
+    const marker = event('late-marker', {
+      ts: '2023-03-10T12:00:00Z',
+      provider: 'own',
+      model: 'race-3',
+      output_tokens: 0,
+    })
+    submissionOf(await sendUsage(service, marker))
+    await call(other, '/api/v1/prices', {
+      body: { provider: 'own', model: 'race-3', rates: { input_tokens: { price: '1', per: 1_000_000 } } },
+    })
+    await waitFor(
+      async () => (await eventOf('late-marker')).rating.status === 'rated',
+      'late rating has run again',
+    )
+    expect((await aggregate(query)).totals).toMatchObject({
+      requests: 0,
+      unpriced_requests: 0,
+      list_cost: '0',
+    })
+    expect((await eventOf('late-race')).rating.status).toBe('unpriced')
+  })
+})
+
 /** What may happen to the ledger, in the words of the test's own, much simpler ledger. */
 type Step =
   | { readonly kind: 'use'; readonly model: number; readonly customer: number; readonly tokens: number }
