@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { COST_FORMATS, type CostFormat, printCosts } from './cost-command.ts'
 import { EXPORT_FORMATS, type ExportFormat, exportEvents } from './export-command.ts'
 import { openLocalSource } from './local-source.ts'
+import { applyPolicies, checkPolicies, WrongPolicies } from './policies-command.ts'
 import { LENGTHS, monthBefore, type RangeFlags, readRange } from './range.ts'
 import { RULE_FORMATS, type RuleFormat } from './rule-file.ts'
 import { applyRules, checkRules, WrongRules } from './rules-command.ts'
@@ -39,12 +40,14 @@ interface RulesFlags {
   readonly format?: RuleFormat
 }
 
-interface ApplyFlags extends RulesFlags {
+interface PolicyFlags {
   readonly dryRun?: boolean
   readonly prune?: boolean
   readonly url?: string
   readonly apiKey?: string
 }
+
+interface ApplyFlags extends RulesFlags, PolicyFlags {}
 
 interface ExportFlags extends SourceFlags {
   readonly format: ExportFormat
@@ -68,6 +71,7 @@ export async function runCommandLine(arguments_: readonly string[], terminal: Te
       error instanceof LocalFileError ||
       error instanceof ServiceError ||
       error instanceof WrongRules ||
+      error instanceof WrongPolicies ||
       isSystemError(error)
     )
       return FAILED
@@ -134,6 +138,7 @@ function program(terminal: Terminal): Command {
       .option('--api-key <key>', 'of the service, scope read (TOKENTALLY_API_KEY)')
   }
   addRulesCommands(root, terminal)
+  addPoliciesCommands(root, terminal)
   return root
 }
 
@@ -166,6 +171,30 @@ function addRulesCommands(root: Command, terminal: Terminal): void {
         throw new WrongUsage('rules are applied to a service: give --url (or TOKENTALLY_URL)')
       const { format: given, dryRun = false, prune = false } = flags
       return applyRules({ path, format: given, isDryRun: dryRun, prune, ...service }, terminal)
+    })
+}
+
+function addPoliciesCommands(root: Command, terminal: Terminal): void {
+  const policies = root.command('policies').description('budgets and preferences of models as a file in YAML')
+  policies
+    .command('check')
+    .description('reads a file of policies and names every problem with its line, without asking anybody')
+    .argument('<file>')
+    .action((path: string) => checkPolicies(path, terminal))
+  policies
+    .command('apply')
+    .description("makes a service's budgets and preferences what the file says, all of it or nothing")
+    .argument('<file>')
+    .option('--dry-run', 'only show what would change')
+    .option('--prune', 'remove what earlier files made and this one does not name')
+    .option('--url <url>', 'the service (TOKENTALLY_URL)')
+    .option('--api-key <key>', 'of the service, scope write (TOKENTALLY_API_KEY)')
+    .action((path: string, flags: PolicyFlags) => {
+      const service = serviceOf(flags, terminal, 'write')
+      if (service === undefined)
+        throw new WrongUsage('policies are applied to a service: give --url (or TOKENTALLY_URL)')
+      const { dryRun = false, prune = false } = flags
+      return applyPolicies(path, { isDryRun: dryRun, prune }, { ...service, fetch: terminal.fetch }, terminal)
     })
 }
 

@@ -2,7 +2,15 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Pool } from 'pg'
 import { authenticate, bootstrapOwner, registerAccessRoutes } from './access/index.ts'
-import { DecisionHub, registerBudgetRoutes, registerDecisionRoutes } from './budgets/index.ts'
+import {
+  DecisionHub,
+  defineBudgetJobs,
+  HoldDesk,
+  registerBudgetRoutes,
+  registerDecisionRoutes,
+  registerHoldRoutes,
+  registerPolicyRoutes,
+} from './budgets/index.ts'
 import { type Config, ConfigError } from './config.ts'
 import { registerCorrectionRoutes } from './corrections/index.ts'
 import { startEmbeddedDatabase } from './database/embedded.ts'
@@ -13,7 +21,7 @@ import { defineGpuJobs, registerGpuRoutes } from './gpu/index.ts'
 import { registerHealthRoutes } from './http/health-routes.ts'
 import { listen } from './http/listener.ts'
 import { createApp } from './http/server.ts'
-import { defineDeadLetterJob, registerIngestRoutes } from './ingest/index.ts'
+import { defineDeadLetterJob, registerIngestRoutes, submitOne } from './ingest/index.ts'
 import { announcePriceChange, defineLateRatingJob, Ledger } from './ledger/index.ts'
 import {
   bundledCatalogue,
@@ -139,6 +147,7 @@ async function build(
   defineDeadLetterJob(jobs, { pool, now })
   defineFxJob(jobs, { pool, ratingBooks, metrics, logger, fxUrl: config.fxUrl })
   defineDriftJob(jobs, { pool, logger, now })
+  defineBudgetJobs(jobs, { pool, metrics, now })
 
   const onAppended = createRollupAnnouncer(jobs, (error) =>
     logger.warn({ err: error }, 'a rollup was not announced'),
@@ -164,6 +173,7 @@ async function build(
   })
   const nowMs = () => now().getTime()
   const cache = authenticate(app, { pool, nowMs })
+  const holds = new HoldDesk({ pool, now })
   const decisions = new DecisionHub({ pool, logger, now })
   if (config.roles.includes('api')) {
     registerAccessRoutes(app, { pool, cache })
@@ -182,7 +192,15 @@ async function build(
     registerSimulationRoutes(app, { pool, now, logger })
     registerCorrectionRoutes(app, { pool, ratingBooks, now, newCorrectionId: randomUUID, onAppended })
     registerBudgetRoutes(app, { pool, now })
+    registerPolicyRoutes(app, { pool, now })
     registerDecisionRoutes(app, decisions)
+    registerHoldRoutes(app, {
+      pool,
+      desk: holds,
+      now,
+      ratingBooks,
+      ingest: (sender, event) => submitOne({ ledger, metrics, now }, sender, event),
+    })
     registerGpuRoutes(app, { pool, now })
     registerTokenizerRoutes(app, { pool, now })
     registerIngestRoutes(app, {
@@ -198,6 +216,7 @@ async function build(
 
   if (config.roles.includes('worker')) await jobs.start()
   closers.push(() => ledger.drain())
+  closers.push(() => holds.drain())
   await listener.serve(app)
   closers.push(stopListening)
   // A stop waits for what is in flight, and streams are for ever.

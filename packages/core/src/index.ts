@@ -16,6 +16,7 @@ export {
   isBudgetDimension,
 } from './budgets/definition.ts'
 export { type PeriodRule, periodAt, periodBefore } from './budgets/period.ts'
+export { type HardLimit, type HoldVerdict, placeHolds } from './budgets/place-holds.ts'
 export {
   type ModelPreference,
   type ParsedPolicies,

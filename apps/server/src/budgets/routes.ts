@@ -1,4 +1,10 @@
-import { budgetDefinitionOf, budgetDefinitionSchema, budgetDefinitionToJson } from '@tokentally/core'
+import {
+  budgetDefinitionOf,
+  budgetDefinitionSchema,
+  budgetDefinitionToJson,
+  decimalText,
+  ZERO,
+} from '@tokentally/core'
 import type { Pool } from 'pg'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
@@ -11,7 +17,8 @@ import {
   versionJson,
   versionToJson,
 } from './budget-json.ts'
-import { type Standing, standingsOf } from './status.ts'
+import { heldIn, heldScopeOf } from './holds/held-amounts.ts'
+import { standingsOf } from './status.ts'
 import {
   type Budget,
   budgetHistory,
@@ -45,7 +52,15 @@ export function registerBudgetRoutes(app: App, { pool, now }: BudgetRoutesDepend
   })
   const statusesOf = async (organizationId: string, budgets: readonly Budget[]) => {
     const standings = await standingsOf(pool, organizationId, budgets, now().getTime())
-    return { statuses: standings.map((standing: Standing) => statusToJson(standing, '0')) }
+    const held = await heldIn(
+      pool,
+      organizationId,
+      now(),
+      standings.map(({ status }) => heldScopeOf(status)),
+    )
+    return {
+      statuses: standings.map((standing, index) => statusToJson(standing, decimalText(held[index] ?? ZERO))),
+    }
   }
 
   app.post(

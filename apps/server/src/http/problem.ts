@@ -14,6 +14,8 @@ const PROBLEMS = {
   'unsupported-content-encoding': [415, 'The content encoding is not supported'],
   'unprocessable-content': [422, 'The content cannot be processed'],
   'too-many-requests': [429, 'Too many requests'],
+  'budget-exceeded': [429, 'A budget is used up'],
+  'credit-exhausted': [429, 'The prepaid credit is used up'],
   'internal-error': [500, 'Something went wrong here'],
   unavailable: [503, 'The service cannot do this right now'],
 } as const satisfies Record<string, readonly [status: number, title: string]>

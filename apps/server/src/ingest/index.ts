@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type { Pool } from 'pg'
 import type { App } from '../http/app.ts'
+import { Problem } from '../http/problem.ts'
 import type { Ledger } from '../ledger/index.ts'
 import type { Jobs } from '../queue/jobs.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { registerDeadLetterRoutes } from './dead-letter-routes.ts'
 import { DeadLetters, trimDeadLetters } from './dead-letters.ts'
+import { type Sender, submit } from './submit.ts'
 import { registerTraceRoutes } from './trace-routes.ts'
 import { registerUsageRoutes } from './usage-routes.ts'
 
@@ -41,6 +43,25 @@ export function registerIngestRoutes(app: App, dependencies: IngestDependencies)
     registerUsageRoutes(scope, shared)
   })
   registerDeadLetterRoutes(app, { pool, ledger, now })
+}
+
+/**
+ * Ingests one event at once, as the routes do.
+ *
+ * @throws Problem `invalid-request` or `conflict` naming its fields when it is refused
+ */
+export async function submitOne(
+  dependencies: Pick<IngestDependencies, 'ledger' | 'metrics' | 'now'>,
+  sender: Sender,
+  event: unknown,
+): Promise<void> {
+  const { rejected } = await submit({ ...dependencies, newEventId: randomUUID }, sender, [event])
+  const [refusal] = rejected
+  if (refusal === undefined) return
+  throw new Problem({
+    code: refusal.isConflict ? 'conflict' : 'invalid-request',
+    errors: refusal.errors.map(({ path, message }) => ({ path: `event.${path}`, message })),
+  })
 }
 
 const TRIM = 'trim-dead-letters'

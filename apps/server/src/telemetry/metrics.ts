@@ -82,6 +82,11 @@ export function createMetrics() {
       'price_refresh_failures_total',
       'Price files that could not be fetched or were not valid',
     ),
+    limitDifferences: gauge(
+      'limit_differences',
+      'Sums that limits are judged by and that are not the sum of the ledger; anything but 0 is a defect',
+    ),
+    staleHolds: gauge('stale_holds', 'Expired holds that nobody has swept for minutes'),
     queueDepth: gauge('queue_depth', 'Jobs that are waiting, delayed or running'),
   } as const
 }

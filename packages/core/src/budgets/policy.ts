@@ -87,21 +87,41 @@ export function parsePolicies(input: unknown): ParsedPolicies {
   file.data.policies.forEach((entry, index) => {
     const path = `policies.${index}`
     const parsed = policySchema.safeParse(entry)
-    if (!parsed.success) {
-      issues.push(...issuesOf(parsed.error, path))
-      return
-    }
-    const { name } = parsed.data
-    const first = names.get(name)
+    const found = parsed.success ? [] : issuesOf(parsed.error, path)
+    // What is wrong with one field must not hide what is wrong with another.
+    const source = parsed.success ? parsed.data : soundPartOf(entry)
+    const { name } = source
+    const first = name === '' ? undefined : names.get(name)
     if (first !== undefined)
-      issues.push({ path: `${path}.name`, message: `is the name of policies.${first}, too` })
+      found.push({ path: `${path}.name`, message: `is the name of policies.${first}, too` })
     names.set(name, first ?? index)
-    const read = readPolicy(parsed.data)
+    const read = readPolicy(source)
     if ('issues' in read) {
-      issues.push(...read.issues.map((issue) => ({ ...issue, path: `${path}.${issue.path}` })))
-    } else policies.push(read)
+      const named = new Set(found.map((issue) => issue.path))
+      const further = read.issues.map((issue) => ({ ...issue, path: `${path}.${issue.path}` }))
+      found.push(...further.filter((issue) => !named.has(issue.path)))
+    } else if (found.length === 0) policies.push(read)
+    issues.push(...found)
   })
   return issues.length > 0 ? { ok: false, issues } : { ok: true, policies }
+}
+
+/** The fields of a policy that are sound by themselves, with stand-ins for what is required. */
+function soundPartOf(entry: unknown): PolicyJson {
+  const sound: Record<string, unknown> = { name: '', scope: 'organization' }
+  if (typeof entry === 'object' && entry !== null) {
+    for (const [field, value] of Object.entries(entry)) {
+      const schema = Object.entries(policySchema.shape).find(([name]) => name === field)?.[1]
+      if (schema?.safeParse(value).success === true) sound[field] = value
+      // A field that is there but wrong is complained about already, not missed as well.
+      else if (field === 'limit') sound[field] = '1/month'
+      else if (field === 'prefer') sound[field] = ['-']
+    }
+  }
+  const parsed = policySchema.safeParse({ ...sound, name: sound['name'] === '' ? '-' : sound['name'] })
+  return parsed.success
+    ? { ...parsed.data, name: String(sound['name']) }
+    : { name: '', scope: 'organization', limit: '1/month' }
 }
 
 function readPolicy(source: PolicyJson): Policy | { readonly issues: readonly FieldIssue[] } {
@@ -171,7 +191,7 @@ function readBudget(
   }
   const thresholds = source.alerts?.map((written, index) => readPercentage(written, index, issues))
   const parsed = budgetDefinitionSchema.safeParse({
-    name: source.name,
+    name: source.name === '' ? '-' : source.name,
     amount: (amount ?? '1').replace(/[,_]/g, ''),
     period: (period ?? 'month').toLowerCase(),
     scope: scope ?? { dimension: 'organization', value: null },
