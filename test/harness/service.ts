@@ -9,6 +9,9 @@ const MAIN = fileURLToPath(new URL('../../apps/server/src/main.ts', import.meta.
 const OWNER_KEY = `tt_test_${'k'.repeat(32)}`
 const SECRET_KEY = Buffer.alloc(32, 7).toString('base64')
 
+/** Starts take seconds; on a machine that is busy with other tests, many. */
+const READY_TIMEOUT_MS = 90_000
+
 export interface ServiceOptions {
   /** A test database's URL; absent: an embedded database in `dataDir`. */
   readonly databaseUrl?: string
@@ -67,10 +70,15 @@ export async function spawnService(options: ServiceOptions): Promise<SpawnedServ
   })
   const exited = exitOf(child)
   const urlIn = () => /is ready at (http\S+)/.exec(output)?.[1]
-  await Promise.race([
-    waitFor(() => urlIn() !== undefined, `the service is ready:\n${output}`),
-    exited.then((code) => Promise.reject(new Error(`The service ended with ${code}:\n${output}`))),
-  ])
+  try {
+    await Promise.race([
+      waitFor(() => urlIn() !== undefined, 'the service is ready', READY_TIMEOUT_MS),
+      exited.then((code) => Promise.reject(new Error(`The service ended with ${code}`))),
+    ])
+  } catch (cause) {
+    child.kill('SIGKILL')
+    throw new Error(`The service did not start:\n${output}`, { cause })
+  }
   const url = urlIn()
   if (url === undefined || child.pid === undefined) throw new Error(`The service did not start:\n${output}`)
   const terminate = async () => {

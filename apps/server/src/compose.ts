@@ -7,6 +7,7 @@ import {
   defineBudgetJobs,
   HoldDesk,
   registerBudgetRoutes,
+  registerCreditRoutes,
   registerDecisionRoutes,
   registerHoldRoutes,
   registerPolicyRoutes,
@@ -193,6 +194,7 @@ async function build(
     registerCorrectionRoutes(app, { pool, ratingBooks, now, newCorrectionId: randomUUID, onAppended })
     registerBudgetRoutes(app, { pool, now })
     registerPolicyRoutes(app, { pool, now })
+    registerCreditRoutes(app, { pool, now })
     registerDecisionRoutes(app, decisions)
     registerHoldRoutes(app, {
       pool,

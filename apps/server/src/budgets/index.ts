@@ -1,4 +1,5 @@
 /** Limits of spending: budgets and how they stand, what follows from it for calls. */
+export { registerCreditRoutes } from './credit/routes.ts'
 export { DecisionHub, type DecisionHubDependencies } from './decisions/decision-hub.ts'
 export { registerDecisionRoutes } from './decisions/routes.ts'
 export { HoldDesk } from './holds/hold-desk.ts'
