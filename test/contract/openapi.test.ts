@@ -162,6 +162,9 @@ describe('every documented route', () => {
   const BODIES: Readonly<Record<string, unknown>> = {
     'POST /api/v1/keys': { name: 'documented', scopes: ['read'] },
     'POST /api/v1/budgets': { name: 'documented', amount: '5', period: 'day' },
+    'POST /api/v1/customers/{customer_id}/credit': { amount: '5', idempotency_key: 'documented' },
+    'PUT /api/v1/customers/{customer_id}/credit/auto-refill': { auto_refill: null },
+    'POST /api/v1/policies/apply': { policies: [{ name: 'p', scope: 'team:*', limit: '$5/day' }] },
     'POST /api/v1/holds': {
       event_id: 'held',
       provider: 'openai',
@@ -222,6 +225,7 @@ describe('every documented route', () => {
       '{id}': (await createKey(service, ['read'])).id,
       '{event_id}': EVENT.event_id,
       '{tenant_id}': 'acme',
+      '{customer_id}': 'paying',
       '{provider}': 'openai',
       '{customer_id}': 'acme',
       '{correction_id}': await correct('second'),
@@ -239,6 +243,7 @@ describe('every documented route', () => {
     }
     // A rule of the name that every other {id} stands for.
     await call(service, '/api/v1/markup-rules', { body: { id: values['{id}'], discount: 0.5 } })
+    await call(service, '/api/v1/customers/paying/credit', { body: { amount: '1' } })
     // What is deleted last was there for all others.
     const ordered = operations().toSorted(
       (a, b) => Number(a.method === 'DELETE') - Number(b.method === 'DELETE'),
