@@ -225,9 +225,8 @@ describe('every documented route', () => {
       '{id}': (await createKey(service, ['read'])).id,
       '{event_id}': EVENT.event_id,
       '{tenant_id}': 'acme',
-      '{customer_id}': 'paying',
-      '{provider}': 'openai',
       '{customer_id}': 'acme',
+      '{provider}': 'openai',
       '{correction_id}': await correct('second'),
     }
     const created = async (url: string, body: object) =>
