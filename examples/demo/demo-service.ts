@@ -27,6 +27,8 @@ export async function startDemoService(dataDir: string, apiKey: string): Promise
       TOKENTALLY_DATA_DIR: dataDir,
       TOKENTALLY_BOOTSTRAP_KEY: apiKey,
       LOG_LEVEL: 'warn',
+      // The demo needs no network.
+      TOKENTALLY_FX_URL: 'off',
     },
     stdio: ['ignore', 'pipe', 'pipe'],
     // Ctrl-C reaches the demo alone, which stops the app first and the service after it.
