@@ -18,6 +18,7 @@ import {
   versionToJson,
 } from './budget-json.ts'
 import { heldIn, heldScopeOf } from './holds/held-amounts.ts'
+import { inSnapshot } from './snapshot.ts'
 import { standingsOf } from './status.ts'
 import {
   type Budget,
@@ -51,13 +52,11 @@ export function registerBudgetRoutes(app: App, { pool, now }: BudgetRoutesDepend
     at: now(),
   })
   const statusesOf = async (organizationId: string, budgets: readonly Budget[]) => {
-    const standings = await standingsOf(pool, organizationId, budgets, now().getTime())
-    const held = await heldIn(
-      pool,
-      organizationId,
-      now(),
-      standings.map(({ status }) => heldScopeOf(status)),
-    )
+    const { standings, held } = await inSnapshot(pool, async (client) => {
+      const standings = await standingsOf(client, organizationId, budgets, now().getTime())
+      const scopes = standings.map(({ status }) => heldScopeOf(status))
+      return { standings, held: await heldIn(client, organizationId, now(), scopes) }
+    })
     return {
       statuses: standings.map((standing, index) => statusToJson(standing, decimalText(held[index] ?? ZERO))),
     }

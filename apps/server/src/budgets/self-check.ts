@@ -1,6 +1,7 @@
-import { decimal } from '@tokentally/core'
+import { decimal, ZERO } from '@tokentally/core'
 import type { Pool } from 'pg'
 import { dimensionOf } from '../reports/index.ts'
+import { inSnapshot } from './snapshot.ts'
 import { spendingBy } from './spending.ts'
 import { currentPeriod } from './status.ts'
 import { listBudgets } from './store.ts'
@@ -43,9 +44,8 @@ export async function checkLimits(pool: Pool, now: Date): Promise<LimitCheck> {
           : [[`${period.startMs} ${period.endMs}`, period] as const]
       }),
     )
-    const client = await pool.connect()
-    try {
-      await client.query('begin isolation level repeatable read read only')
+    differences += await inSnapshot(pool, async (client) => {
+      let different = 0
       for (const period of periods.values()) {
         const query = { organizationId, dimension: 'organization' as const, period, values: undefined }
         const [spent] = (await spendingBy(client, query)).values()
@@ -54,14 +54,10 @@ export async function checkLimits(pool: Pool, now: Date): Promise<LimitCheck> {
           new Date(period.startMs),
           new Date(period.endMs),
         ])
-        if (!decimal(rows[0]?.usd ?? '0').eq(spent?.sellUsd ?? decimal('0'))) differences++
+        if (!decimal(rows[0]?.usd ?? '0').eq(spent?.sellUsd ?? ZERO)) different++
       }
-      await client.query('commit')
-      client.release()
-    } catch (error) {
-      client.release(true)
-      throw error
-    }
+      return different
+    })
   }
   const { rows } = await pool.query<{ stale: number }>(
     'select count(*)::int as stale from hold where closed_at is null and settled_at is null and expires_at < $1',

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import type { App } from '../../http/app.ts'
 import { Problem } from '../../http/problem.ts'
 import { heldIn, heldScopeOfCredit } from '../holds/held-amounts.ts'
+import { inSnapshot } from '../snapshot.ts'
 import { changeBudgets } from '../store.ts'
 import { creditAccounts } from './balance.ts'
 import { type CreditEntry, insertEntry, listEntries, openAccount, setAutoRefill } from './credit-store.ts'
@@ -173,9 +174,12 @@ export function registerCreditRoutes(
   )
 
   async function creditOf(organizationId: string, customer: string): Promise<z.input<typeof creditJson>> {
-    const [account] = await creditAccounts(pool, organizationId, [customer])
+    const { account, held } = await inSnapshot(pool, async (client) => {
+      const [account] = await creditAccounts(client, organizationId, [customer])
+      const [held] = await heldIn(client, organizationId, now(), [heldScopeOfCredit(customer)])
+      return { account, held }
+    })
     if (account === undefined) throw noCredit()
-    const [held] = await heldIn(pool, organizationId, now(), [heldScopeOfCredit(customer)])
     const entries = await listEntries(pool, organizationId, customer, ENTRIES_SHOWN)
     const { autoRefill } = account
     return {
