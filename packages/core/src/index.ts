@@ -1,3 +1,25 @@
+export {
+  ALERT_KINDS,
+  ALERT_STATES,
+  type AlertKind,
+  type AlertLife,
+  type AlertState,
+  acknowledged,
+  aged,
+  maySnooze,
+  SNOOZE_MAX_MS,
+} from './alerts/alert-state.ts'
+export { DELIVERY_WINDOW_MS, type FailedAttempt, nextAttemptMs, retryAfterMs } from './alerts/back-off.ts'
+export { type StraightLine, straightLine } from './alerts/forecast.ts'
+export {
+  ANOMALY_DEFAULTS,
+  type AnomalySettings,
+  HISTORY_HOURS,
+  HOUR_MS,
+  type SpendBaseline,
+  spendBaseline,
+} from './alerts/spend-anomaly.ts'
+export { percentSpent, reachedThresholds, scopeText } from './alerts/threshold.ts'
 export type {
   BudgetDimension,
   BudgetPeriod,
