@@ -3,6 +3,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Pool } from 'pg'
 import { authenticate, bootstrapOwner, registerAccessRoutes } from './access/index.ts'
 import {
+  createEvaluationAnnouncer,
+  createMailer,
+  defineAlertJobs,
+  registerAlertRoutes,
+} from './alerts/index.ts'
+import {
+  budgetStatuses,
   DecisionHub,
   defineBudgetJobs,
   HoldDesk,
@@ -19,6 +26,7 @@ import { migrate } from './database/migrate.ts'
 import { createPool } from './database/pool.ts'
 import { isDatabaseUnavailable } from './database/unavailable.ts'
 import { defineGpuJobs, registerGpuRoutes } from './gpu/index.ts'
+import { allowedTargets } from './http/forbidden-address.ts'
 import { registerHealthRoutes } from './http/health-routes.ts'
 import { listen } from './http/listener.ts'
 import { createApp } from './http/server.ts'
@@ -48,7 +56,7 @@ import { defineDriftJob, refreshDriftMetric, registerTokenizerRoutes } from './t
 
 const VERSION = '0.1.0'
 /** At most this many kinds of jobs listen in one process. */
-const JOB_WORKERS_MAX = 16
+const JOB_WORKERS_MAX = 32
 const DATABASE_RETRY_MS = 1_000
 /** SQLSTATEs of a database that answers, but not to us: waiting does not help. */
 const REFUSALS = new Set(['28P01', '28000', '3D000', '42501'])
@@ -114,10 +122,8 @@ async function build(
     config.databaseUrl === undefined
       ? await startEmbeddedDatabase({ dataDir: config.dataDir, logger })
       : undefined
-  if (embedded !== undefined) {
-    closers.push(() => embedded.stop())
-    if (config.secretKey === undefined) await embeddedSecretKey(config.dataDir)
-  }
+  if (embedded !== undefined) closers.push(() => embedded.stop())
+  const secretKey = config.secretKey ?? (await embeddedSecretKey(config.dataDir))
   const databaseUrl = embedded?.url ?? config.databaseUrl
   if (databaseUrl === undefined) throw new ConfigError('DATABASE_URL: is missing')
   const pool = createPool({
@@ -150,9 +156,28 @@ async function build(
   defineDriftJob(jobs, { pool, logger, now })
   defineBudgetJobs(jobs, { pool, metrics, now })
 
-  const onAppended = createRollupAnnouncer(jobs, (error) =>
+  const alerting = {
+    pool,
+    now,
+    random: Math.random,
+    logger,
+    secretKey,
+    publicUrl: config.publicUrl,
+    guard: { allowed: allowedTargets(config.webhookAllow) },
+    mailer: config.smtp === undefined ? undefined : createMailer(config.smtp),
+  }
+  defineAlertJobs(jobs, { ...alerting, budgetStatuses: (request) => budgetStatuses(pool, request) })
+
+  const announceRollup = createRollupAnnouncer(jobs, (error) =>
     logger.warn({ err: error }, 'a rollup was not announced'),
   )
+  const announceEvaluation = createEvaluationAnnouncer(jobs, (error) =>
+    logger.warn({ err: error }, 'an evaluation of alerts was not announced'),
+  )
+  const onAppended = () => {
+    announceRollup()
+    announceEvaluation()
+  }
   const ledger = new Ledger({ pool, ratingBooks, metrics, now, onAppended })
 
   const priceAdded = () => announcePriceChange(jobs)
@@ -205,6 +230,7 @@ async function build(
     })
     registerGpuRoutes(app, { pool, now })
     registerTokenizerRoutes(app, { pool, now })
+    registerAlertRoutes(app, alerting)
     registerIngestRoutes(app, {
       pool,
       ledger,

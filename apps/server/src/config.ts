@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import { z } from 'zod'
 import { type GpuTarget, gpuTargetsSchema } from './gpu-targets.ts'
+import { allowedTargets } from './http/forbidden-address.ts'
 
 /** The parts of the program that one process can play. */
 export const ROLES = ['api', 'worker'] as const
@@ -79,6 +80,32 @@ const environmentSchema = z.object({
   TOKENTALLY_FX_URL: z
     .union([z.literal('off'), urlOf(['http:', 'https:'])], 'must be an http:// or https:// URL, or off')
     .default('https://www.ecb.europa.eu/stats/eurofxref/eurofxref-hist-90d.xml'),
+  TOKENTALLY_PUBLIC_URL: urlOf(['http:', 'https:'])
+    .transform((value) => value.replace(/\/+$/, ''))
+    .optional(),
+  TOKENTALLY_WEBHOOK_ALLOW: z
+    .string()
+    .default('')
+    .transform((value, context): readonly string[] => {
+      const entries = value
+        .split(',')
+        .map((entry) => entry.trim())
+        .filter((entry) => entry !== '')
+      try {
+        allowedTargets(entries)
+      } catch (error) {
+        context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) })
+      }
+      return entries
+    }),
+  TOKENTALLY_SMTP_URL: urlOf(['smtp:', 'smtps:']).optional(),
+  TOKENTALLY_SMTP_FROM: z
+    .string()
+    .regex(
+      /^(?:[^<>@\r\n]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+)$/,
+      'must be an address such as alerts@example.com or TokenTally <alerts@example.com>',
+    )
+    .optional(),
   LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
       error: 'must be one of fatal, error, warn, info, debug, trace, silent',
@@ -113,6 +140,12 @@ export interface Config {
   readonly gpuTargets: readonly GpuTarget[]
   /** A file of the European Central Bank's rates, XML or CSV. Absent: rates are loaded by hand. */
   readonly fxUrl: string | undefined
+  /** Where people reach the portal; without a slash at the end. Absent: alerts carry no link. */
+  readonly publicUrl: string | undefined
+  /** Networks and hosts that webhooks may go to although they are not public. */
+  readonly webhookAllow: readonly string[]
+  /** Absent: no e-mail can be sent. */
+  readonly smtp: { readonly url: string; readonly from: string } | undefined
   readonly logLevel: z.infer<typeof environmentSchema>['LOG_LEVEL']
   /** Whether standard output is a terminal, for readable logs. */
   readonly isTerminal: boolean
@@ -135,6 +168,11 @@ export function readConfig(
       'TOKENTALLY_SECRET_KEY: required with DATABASE_URL, the same on every replica (make one with: openssl rand -base64 32)',
     )
   }
+  if (values.TOKENTALLY_SMTP_URL !== undefined && values.TOKENTALLY_SMTP_FROM === undefined) {
+    throw new ConfigError(
+      'TOKENTALLY_SMTP_FROM: required with TOKENTALLY_SMTP_URL, such as alerts@example.com',
+    )
+  }
   return {
     host: values.TOKENTALLY_HOST,
     port: values.TOKENTALLY_PORT,
@@ -149,6 +187,12 @@ export function readConfig(
     pricesUrl: values.TOKENTALLY_PRICES_URL,
     gpuTargets: values.TOKENTALLY_GPU_TARGETS ?? [],
     fxUrl: values.TOKENTALLY_FX_URL === 'off' ? undefined : values.TOKENTALLY_FX_URL,
+    publicUrl: values.TOKENTALLY_PUBLIC_URL,
+    webhookAllow: values.TOKENTALLY_WEBHOOK_ALLOW,
+    smtp:
+      values.TOKENTALLY_SMTP_URL === undefined || values.TOKENTALLY_SMTP_FROM === undefined
+        ? undefined
+        : { url: values.TOKENTALLY_SMTP_URL, from: values.TOKENTALLY_SMTP_FROM },
     logLevel: values.LOG_LEVEL,
     isTerminal,
   }

@@ -1,0 +1,94 @@
+import { randomUUID } from 'node:crypto'
+import type { Pool, PoolClient } from 'pg'
+import type { Alert, AlertCandidate } from './alert.ts'
+import { insertAlerts, wakeSnoozed } from './alert-store.ts'
+import { isWanted } from './channel.ts'
+import { listChannels } from './channel-store.ts'
+import { type DeliveryId, insertDeliveries, type NewDelivery } from './delivery-store.ts'
+import { alertMessage } from './message.ts'
+
+export interface FireDependencies {
+  readonly pool: Pool
+  readonly now: () => Date
+  readonly publicUrl: string | undefined
+  /** Asks for a delivery at once; a failure is forgotten, because the schedule comes by anyway. */
+  readonly announce: (delivery: DeliveryId) => void
+}
+
+/**
+ * Fires those candidates of a group that have not fired yet, and writes in the same transaction what each channel
+ * is told: one message about the last of the group that it wants, which lists the others. Order a group by
+ * importance, the most important last.
+ *
+ * @returns what fired now
+ */
+export async function fire(
+  { pool, now, publicUrl, announce }: FireDependencies,
+  organizationId: string,
+  group: readonly AlertCandidate[],
+): Promise<readonly Alert[]> {
+  if (group.length === 0) return []
+  const candidates = group.map((candidate) => ({ ...candidate, id: randomUUID() }))
+  const { fired, deliveries } = await inTransaction(pool, async (client) => {
+    const fired = await insertAlerts(client, organizationId, candidates, now())
+    const deliveries: NewDelivery[] = []
+    if (fired.length > 0) {
+      for (const channel of await listChannels(client, organizationId)) {
+        if (!channel.enabled) continue
+        const wanted = fired.filter((alert) => isWanted(channel, alert))
+        const alert = wanted.at(-1)
+        if (alert === undefined) continue
+        deliveries.push({
+          organizationId,
+          id: randomUUID(),
+          channelId: channel.id,
+          alertId: alert.id,
+          cause: 'fired',
+          message: alertMessage('alert.fired', alert, wanted.slice(0, -1).reverse(), publicUrl),
+        })
+      }
+      await insertDeliveries(client, deliveries, now())
+    }
+    return { fired, deliveries }
+  })
+  for (const { id } of deliveries) announce({ organizationId, deliveryId: id })
+  return fired
+}
+
+/** Brings back alerts whose snooze is over, and reminds of each once. */
+export async function remind({ pool, now, publicUrl, announce }: FireDependencies): Promise<void> {
+  const deliveries = await inTransaction(pool, async (client) => {
+    const deliveries: NewDelivery[] = []
+    for (const { alert, snoozedUntil } of await wakeSnoozed(client, now())) {
+      const { organizationId } = alert
+      for (const channel of await listChannels(client, organizationId)) {
+        if (!channel.enabled || !isWanted(channel, alert)) continue
+        deliveries.push({
+          organizationId,
+          id: randomUUID(),
+          channelId: channel.id,
+          alertId: alert.id,
+          cause: `reminder:${snoozedUntil.toISOString()}`,
+          message: alertMessage('alert.reminder', alert, [], publicUrl),
+        })
+      }
+    }
+    await insertDeliveries(client, deliveries, now())
+    return deliveries
+  })
+  for (const { organizationId, id } of deliveries) announce({ organizationId, deliveryId: id })
+}
+
+async function inTransaction<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect()
+  try {
+    await client.query('begin')
+    const result = await work(client)
+    await client.query('commit')
+    client.release()
+    return result
+  } catch (error) {
+    client.release(true)
+    throw error
+  }
+}

@@ -1,0 +1,118 @@
+import type { Jobs } from '../queue/jobs.ts'
+import { type DeliverDependencies, deliver } from './deliver.ts'
+import { type DeliveryId, listDue, trimDeliveries } from './delivery-store.ts'
+import { type BudgetStatuses, evaluateAlerts } from './evaluate-budgets.ts'
+import type { FireDependencies } from './fire.ts'
+import { watchFindings } from './watch-findings.ts'
+import { Baselines, watchSpending } from './watch-spending.ts'
+
+const EVALUATE = 'evaluate-alerts'
+/** Evaluated this often even if no process announced anything: an announcement may die with its process. */
+const EVALUATE_EVERY_MS = 15_000
+/** Appends announce themselves this often at most. */
+const ANNOUNCE_EVERY_MS = 250
+
+const DELIVER = 'deliver-notifications'
+/** What is due and was not announced, or whose worker died, is looked for this often. */
+const DELIVER_EVERY_MS = 10_000
+const DUE_MAX = 500
+/** Deliveries that one process sends at once; slow receivers must not hold up the others. */
+const SENDING_MAX = 16
+/** Sooner retries are announced; later ones are found by the schedule. */
+const ANNOUNCED_WAIT_MAX_MS = 60_000
+
+const WATCH = 'watch-usage'
+const WATCH_EVERY_MS = 5 * 60_000
+const TRIM = 'trim-deliveries'
+const TRIM_EVERY_MS = 24 * 3_600_000
+const KEEP_DELIVERIES_MS = 90 * 24 * 3_600_000
+
+export interface AlertJobDependencies extends Omit<DeliverDependencies, 'logger'> {
+  readonly publicUrl: string | undefined
+  readonly budgetStatuses: BudgetStatuses
+  readonly logger: DeliverDependencies['logger']
+}
+
+/** Names the jobs of alerts. They may run anywhere, twice or late. */
+export function defineAlertJobs(
+  jobs: Pick<Jobs, 'define' | 'add'>,
+  dependencies: AlertJobDependencies,
+): void {
+  const { pool, now, publicUrl, logger } = dependencies
+  const announce = (delivery: DeliveryId, delayMs?: number) => {
+    announceDelivery(jobs, delivery, delayMs).catch((error: unknown) =>
+      logger.warn({ err: error }, 'a delivery was not announced'),
+    )
+  }
+  const firing: FireDependencies = { pool, now, publicUrl, announce }
+
+  jobs.define(EVALUATE, () => evaluateAlerts({ ...firing, budgetStatuses: dependencies.budgetStatuses }), {
+    everyMs: EVALUATE_EVERY_MS,
+    attempts: 3,
+  })
+
+  jobs.define(
+    DELIVER,
+    async ({ organizationId, deliveryId }) => {
+      if (typeof organizationId !== 'string' || typeof deliveryId !== 'string') {
+        for (const due of await listDue(pool, now(), DUE_MAX)) await announceDelivery(jobs, due)
+        return
+      }
+      const nextAt = await deliver(dependencies, { organizationId, deliveryId })
+      const waitMs = nextAt === undefined ? undefined : nextAt.getTime() - now().getTime()
+      if (waitMs !== undefined && waitMs <= ANNOUNCED_WAIT_MAX_MS) {
+        announce({ organizationId, deliveryId }, Math.max(0, waitMs))
+      }
+    },
+    { everyMs: DELIVER_EVERY_MS, attempts: 1, concurrency: SENDING_MAX },
+  )
+
+  const baselines = new Baselines()
+  jobs.define(
+    WATCH,
+    async () => {
+      const { rows } = await pool.query<{ id: string }>('select id from organization order by id')
+      for (const { id } of rows) {
+        await watchFindings(firing, id)
+        await watchSpending({ ...firing, baselines }, id)
+      }
+    },
+    { everyMs: WATCH_EVERY_MS, attempts: 1 },
+  )
+
+  jobs.define(TRIM, () => trimDeliveries(pool, new Date(now().getTime() - KEEP_DELIVERIES_MS)), {
+    everyMs: TRIM_EVERY_MS,
+  })
+}
+
+function announceDelivery(
+  jobs: Pick<Jobs, 'add'>,
+  { organizationId, deliveryId }: DeliveryId,
+  delayMs?: number,
+): Promise<void> {
+  return jobs.add(
+    DELIVER,
+    { organizationId, deliveryId },
+    // A retry is announced by the attempt before it, which would count as the same job while it runs.
+    delayMs === undefined ? { dedupeId: `delivery-${deliveryId}` } : { delayMs },
+  )
+}
+
+/**
+ * Makes what the ledger calls after a commit: asks for an evaluation soon, once for all commits of the last
+ * quarter of a second. Failures are reported and forgotten, because the schedule comes by anyway.
+ */
+export function createEvaluationAnnouncer(
+  jobs: Pick<Jobs, 'add'>,
+  onError: (error: unknown) => void,
+): () => void {
+  let isAnnounced = false
+  return () => {
+    if (isAnnounced) return
+    isAnnounced = true
+    setTimeout(() => {
+      isAnnounced = false
+      jobs.add(EVALUATE, {}, { dedupeId: EVALUATE }).catch(onError)
+    }, ANNOUNCE_EVERY_MS).unref()
+  }
+}

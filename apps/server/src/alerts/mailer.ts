@@ -1,0 +1,31 @@
+import { createTransport } from 'nodemailer'
+import type { EmailText } from './email-message.ts'
+
+const TIMEOUT_MS = 10_000
+
+/** Sends e-mail. The server is the operator's own choice, so its address is not guarded. */
+export interface Mailer {
+  /** @throws Error, with `responseCode` when the server refused */
+  send(mail: EmailText & { readonly to: string; readonly id: string }): Promise<void>
+}
+
+/** E-mail by SMTP, a connection per message: alerts are few, and a broken connection costs none. */
+export function createMailer({ url, from }: { readonly url: string; readonly from: string }): Mailer {
+  const transport = createTransport({
+    url,
+    connectionTimeout: TIMEOUT_MS,
+    greetingTimeout: TIMEOUT_MS,
+    socketTimeout: TIMEOUT_MS,
+    dnsTimeout: TIMEOUT_MS,
+    // A message is what is given here, never a file or URL that it names.
+    disableFileAccess: true,
+    disableUrlAccess: true,
+  })
+  const domain = /@([^>\s]+)/.exec(from)?.[1] ?? 'tokentally'
+  return {
+    async send({ to, id, subject, text, html }) {
+      // The same on every attempt: mail systems that look for duplicates find them by it.
+      await transport.sendMail({ from, to, subject, text, html, messageId: `<${id}@${domain}>` })
+    },
+  }
+}
