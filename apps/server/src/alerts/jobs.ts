@@ -15,7 +15,7 @@ const ANNOUNCE_EVERY_MS = 250
 const DELIVER = 'deliver-notifications'
 /** What is due and was not announced, or whose worker died, is looked for this often. */
 const DELIVER_EVERY_MS = 10_000
-const DUE_MAX = 500
+const DUE_MAX = 200
 /** Deliveries that one process sends at once; slow receivers must not hold up the others. */
 const SENDING_MAX = 16
 /** Sooner retries are announced; later ones are found by the schedule. */
@@ -51,17 +51,19 @@ export function defineAlertJobs(
     attempts: 3,
   })
 
+  const attempt = async (which: DeliveryId) => {
+    const nextAt = await deliver(dependencies, which)
+    const waitMs = nextAt === undefined ? undefined : nextAt.getTime() - now().getTime()
+    if (waitMs !== undefined && waitMs <= ANNOUNCED_WAIT_MAX_MS) announce(which, Math.max(0, waitMs))
+  }
   jobs.define(
     DELIVER,
     async ({ organizationId, deliveryId }) => {
-      if (typeof organizationId !== 'string' || typeof deliveryId !== 'string') {
-        for (const due of await listDue(pool, now(), DUE_MAX)) await announceDelivery(jobs, due)
-        return
-      }
-      const nextAt = await deliver(dependencies, { organizationId, deliveryId })
-      const waitMs = nextAt === undefined ? undefined : nextAt.getTime() - now().getTime()
-      if (waitMs !== undefined && waitMs <= ANNOUNCED_WAIT_MAX_MS) {
-        announce({ organizationId, deliveryId }, Math.max(0, waitMs))
+      if (typeof organizationId === 'string' && typeof deliveryId === 'string') {
+        await attempt({ organizationId, deliveryId })
+      } else {
+        // Sent here, not announced: the announcement of a worker that died still counts as running for a while.
+        await eachOf(await listDue(pool, now(), DUE_MAX), SENDING_MAX, attempt)
       }
     },
     { everyMs: DELIVER_EVERY_MS, attempts: 1, concurrency: SENDING_MAX },
@@ -85,17 +87,26 @@ export function defineAlertJobs(
   })
 }
 
+/** Works through items, `atOnce` at a time. A failure is thrown when all are done. */
+async function eachOf<Item>(
+  items: readonly Item[],
+  atOnce: number,
+  work: (item: Item) => Promise<void>,
+): Promise<void> {
+  const remaining = items.values()
+  const workers = Array.from({ length: Math.min(atOnce, items.length) }, async () => {
+    for (const item of remaining) await work(item)
+  })
+  const failed = (await Promise.allSettled(workers)).find((result) => result.status === 'rejected')
+  if (failed !== undefined) throw failed.reason
+}
+
 function announceDelivery(
   jobs: Pick<Jobs, 'add'>,
   { organizationId, deliveryId }: DeliveryId,
   delayMs?: number,
 ): Promise<void> {
-  return jobs.add(
-    DELIVER,
-    { organizationId, deliveryId },
-    // A retry is announced by the attempt before it, which would count as the same job while it runs.
-    delayMs === undefined ? { dedupeId: `delivery-${deliveryId}` } : { delayMs },
-  )
+  return jobs.add(DELIVER, { organizationId, deliveryId }, delayMs === undefined ? {} : { delayMs })
 }
 
 /**
