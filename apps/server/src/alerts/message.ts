@@ -1,3 +1,4 @@
+import { formatInstant } from '@tokentally/core'
 import { z } from 'zod'
 import { type Alert, alertDetailsSchema, type DetailsOf } from './alert.ts'
 
@@ -123,7 +124,7 @@ function told(alert: Alert): Told {
 }
 
 function toldOfBudget({ threshold, period }: Alert, details: DetailsOf<'budget_threshold'>): Told {
-  const { forecast } = details
+  const { forecast, time_zone: zone } = details
   const facts = [
     { label: 'Scope', value: details.scope },
     { label: 'Spent', value: `${usd(details.spent_usd)} of ${usd(details.limit_usd)}` },
@@ -131,7 +132,7 @@ function toldOfBudget({ threshold, period }: Alert, details: DetailsOf<'budget_t
       label: 'Share of the limit',
       value: details.percent === null ? 'the limit is zero' : `${details.percent} %`,
     },
-    { label: 'Period', value: `${timeText(period.startMs)} to ${timeText(period.endMs)}` },
+    { label: 'Period', value: `${timeText(period.startMs, zone)} to ${timeText(period.endMs, zone)}` },
   ]
   if (forecast !== null) {
     facts.push({
@@ -141,7 +142,7 @@ function toldOfBudget({ threshold, period }: Alert, details: DetailsOf<'budget_t
     if (forecast.limit_reached_at !== null) {
       facts.push({
         label: 'Limit reached, extrapolated',
-        value: timeText(Date.parse(forecast.limit_reached_at)),
+        value: timeText(Date.parse(forecast.limit_reached_at), zone),
       })
     }
   }
@@ -194,6 +195,6 @@ function usd(amount: string): string {
   return `${whole}.${cents} USD`
 }
 
-function timeText(atMs: number): string {
-  return new Date(atMs).toISOString().slice(0, 16).replace('T', ' ').concat(' UTC')
+function timeText(atMs: number, timeZone = 'UTC'): string {
+  return `${formatInstant(atMs, timeZone).slice(0, 16).replace('T', ' ')} ${timeZone}`
 }
