@@ -10,7 +10,10 @@ let service: TestService
 let document: z.infer<typeof documentSchema>
 beforeAll(async () => {
   database = await createTestDatabase()
-  service = await startService({ databaseUrl: database.url })
+  service = await startService({
+    databaseUrl: database.url,
+    environment: { TOKENTALLY_WEBHOOK_ALLOW: '127.0.0.1' },
+  })
   submissionOf(await sendUsage(service, [EVENT, { ...EVENT, event_id: 'second', tags: undefined }]))
   document = documentSchema.parse((await call(service, '/openapi.json', { key: null })).json)
 })
@@ -19,6 +22,8 @@ afterAll(async () => {
   await database.drop()
 })
 
+/** A target that nobody answers at. */
+const HOOK = 'http://127.0.0.1:1025/'
 const EVENT = {
   event_id: 'documented',
   ts: '2026-11-01T12:00:00Z',
@@ -72,7 +77,7 @@ const documentSchema = z.strictObject({
   }),
   paths: z.record(
     z.string().startsWith('/'),
-    z.record(z.enum(['get', 'post', 'put', 'delete']), operationSchema.optional()),
+    z.record(z.enum(['get', 'post', 'put', 'patch', 'delete']), operationSchema.optional()),
   ),
 })
 
@@ -156,6 +161,16 @@ describe('GET /openapi.json', () => {
 async function correct(eventId: string): Promise<string> {
   const body = { reason: 'documented', select: { event_ids: [eventId] }, change: { void: true } }
   return z.object({ id: z.string() }).parse((await call(service, '/api/v1/corrections', { body })).json).id
+/** An alert, as if something had happened. @returns its id */
+async function fireAlert(): Promise<string> {
+  const { rows } = await database.pool.query<{ alert_id: string }>(
+    `insert into alert (organization_id, alert_id, kind, subject_key, period_start, period_end, threshold, state, fired_at, details)
+     select id, gen_random_uuid(), 'dead_letters', 'usage', now(), now() + interval '1 day', 0, 'fired', now(), $1
+     from organization
+     returning alert_id`,
+    [{ kind: 'dead_letters', door: 'usage', letters: 1 }],
+  )
+  return rows[0]?.alert_id ?? ''
 }
 
 describe('every documented route', () => {
@@ -173,6 +188,11 @@ describe('every documented route', () => {
     },
     'POST /api/v1/holds/{id}/settle': { released: true },
     'PUT /api/v1/budgets/{id}': { name: 'renamed', amount: '5', period: 'day' },
+    'POST /api/v1/alerts/ack': { budget_id: 'none' },
+    'POST /api/v1/alerts/{id}/snooze': { until: new Date(Date.now() + 3_600_000).toISOString() },
+    'POST /api/v1/alert-settings': { anomaly_min_usd: '5' },
+    'POST /api/v1/channels': { kind: 'webhook', name: 'documented', target: HOOK },
+    'PATCH /api/v1/channels/{id}': { enabled: false },
     'POST /api/v1/prices': {
       provider: 'nobody',
       model: 'm',
@@ -239,6 +259,8 @@ describe('every documented route', () => {
         estimate_usd: '1',
       }),
       '/api/v1/prices/refreshes': await waitingRefresh(),
+      '/api/v1/channels': await created('/api/v1/channels', { kind: 'webhook', name: 'c', target: HOOK }),
+      '/api/v1/alerts': await fireAlert(),
     }
     // A rule of the name that every other {id} stands for.
     await call(service, '/api/v1/markup-rules', { body: { id: values['{id}'], discount: 0.5 } })

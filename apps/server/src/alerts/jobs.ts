@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Jobs } from '../queue/jobs.ts'
 import { type DeliverDependencies, deliver } from './deliver.ts'
 import { type DeliveryId, listDue, trimDeliveries } from './delivery-store.ts'
@@ -9,6 +10,9 @@ import { Baselines, watchSpending } from './watch-spending.ts'
 const EVALUATE = 'evaluate-alerts'
 /** Evaluated this often even if no process announced anything: an announcement may die with its process. */
 const EVALUATE_EVERY_MS = 15_000
+const REST_FACTOR = 4
+/** A stop of the process waits for it. */
+const REST_MAX_MS = 5_000
 /** Appends announce themselves this often at most. */
 const ANNOUNCE_EVERY_MS = 250
 
@@ -46,10 +50,8 @@ export function defineAlertJobs(
   }
   const firing: FireDependencies = { pool, now, publicUrl, announce }
 
-  jobs.define(EVALUATE, () => evaluateAlerts({ ...firing, budgetStatuses: dependencies.budgetStatuses }), {
-    everyMs: EVALUATE_EVERY_MS,
-    attempts: 3,
-  })
+  const evaluate = rested(() => evaluateAlerts({ ...firing, budgetStatuses: dependencies.budgetStatuses }))
+  jobs.define(EVALUATE, evaluate, { everyMs: EVALUATE_EVERY_MS, attempts: 3 })
 
   const attempt = async (which: DeliveryId) => {
     const nextAt = await deliver(dependencies, which)
@@ -85,6 +87,24 @@ export function defineAlertJobs(
   jobs.define(TRIM, () => trimDeliveries(pool, new Date(now().getTime() - KEEP_DELIVERIES_MS)), {
     everyMs: TRIM_EVERY_MS,
   })
+}
+
+/**
+ * Work that rests after each run for a few times as long as that took, before it runs again: under steady appends
+ * the sums of many budgets must not be all that the database does.
+ */
+function rested(work: () => Promise<void>): () => Promise<void> {
+  let restUntilMs = 0
+  return async () => {
+    await delay(Math.max(0, restUntilMs - performance.now()))
+    const beganMs = performance.now()
+    try {
+      await work()
+    } finally {
+      const endedMs = performance.now()
+      restUntilMs = endedMs + Math.min(REST_MAX_MS, REST_FACTOR * (endedMs - beganMs))
+    }
+  }
 }
 
 /** Works through items, `atOnce` at a time. A failure is thrown when all are done. */
