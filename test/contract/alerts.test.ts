@@ -134,6 +134,7 @@ describe('a threshold', () => {
       'engineering-budget: 75 % reached',
     ])
 
+    clockMs += 1000
     await evaluate(status('450'))
     await evaluate(status('200'))
     await evaluate(status('450'))
@@ -153,6 +154,24 @@ describe('a threshold', () => {
     await evaluate({ ...status('260', { budgetId: `budget-${month}` }), period: next })
     const { alerts: found } = await ofBudget()
     expect(found.map(({ state }) => state)).toEqual(['fired', 'resolved', 'resolved'])
+  })
+
+  it('that was reached in the last moments of a period fires after it', async () => {
+    const channel = await addChannel()
+    const hour = { startMs: clockMs, endMs: clockMs + HOUR_MS }
+    const next = { startMs: hour.endMs, endMs: hour.endMs + HOUR_MS }
+    const hourly = async ({ nowMs }: { readonly nowMs: number }) => [
+      nowMs < hour.endMs ? status('501', { period: hour }) : status('0', { period: next }),
+    ]
+    clockMs = hour.endMs + 1000
+    const evaluateHourly = (lookBackMs: number) =>
+      evaluateAlerts({ ...firing(), budgetStatuses: hourly }, lookBackMs)
+    await evaluateHourly(0)
+    expect(await deliveries(channel)).toEqual([])
+    await evaluateHourly(60_000)
+    await evaluateHourly(60_000)
+    expect((await ofBudget()).alerts.map(({ state }) => state)).toEqual(new Array(4).fill('resolved'))
+    expect(await deliveries(channel)).toHaveLength(1)
   })
 
   it('tells a channel only what it asked for', async () => {

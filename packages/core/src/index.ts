@@ -2,12 +2,9 @@ export {
   ALERT_KINDS,
   ALERT_STATES,
   type AlertKind,
-  type AlertLife,
   type AlertState,
-  acknowledged,
-  aged,
-  maySnooze,
   SNOOZE_MAX_MS,
+  statesBefore,
 } from './alerts/alert-state.ts'
 export { DELIVERY_WINDOW_MS, type FailedAttempt, nextAttemptMs, retryAfterMs } from './alerts/back-off.ts'
 export { type StraightLine, straightLine } from './alerts/forecast.ts'

@@ -1,4 +1,4 @@
-import type { AlertKind, AlertState } from '@tokentally/core'
+import { type AlertKind, type AlertState, statesBefore } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
 import { type Alert, type AlertCandidate, alertDetailsSchema } from './alert.ts'
 
@@ -80,13 +80,13 @@ const INSERT = `
   on conflict on constraint alert_once do nothing
   returning *`
 
-/** Writes those candidates that have not fired yet. @returns them, in the candidates' order */
+/** Writes those candidates that have not fired yet. @returns them, by id */
 export async function insertAlerts(
   client: PoolClient,
   organizationId: string,
   candidates: readonly (AlertCandidate & { readonly id: string })[],
   now: Date,
-): Promise<readonly Alert[]> {
+): Promise<ReadonlyMap<string, Alert>> {
   const { rows } = await client.query<AlertRow>(INSERT, [
     organizationId,
     ...columnsOf(candidates),
@@ -96,8 +96,7 @@ export async function insertAlerts(
     candidates.map(({ details }) => JSON.stringify(details)),
     now,
   ])
-  const fired = new Map(rows.map((row) => [row.alert_id, alertOf(row)]))
-  return candidates.flatMap(({ id }) => fired.get(id) ?? [])
+  return new Map(rows.map((row) => [row.alert_id, alertOf(row)]))
 }
 
 /** Ends what has no more to act on. @returns how many */
@@ -197,12 +196,11 @@ export async function acknowledgeAlerts(
     `with acknowledged as (
        update alert set state = 'acknowledged', snoozed_until = null,
          acknowledged_at = coalesce(acknowledged_at, $2), acknowledged_by = coalesce(acknowledged_by, $3)
-       where organization_id = $1 and state in ('fired', 'snoozed', 'acknowledged') and period_end > $2
-         and ${condition}
+       where organization_id = $1 and state = any($5) and period_end > $2 and ${condition}
        returning alert_id
      )
      select alert_id from acknowledged order by alert_id`,
-    [organizationId, at, by, value],
+    [organizationId, at, by, value, statesBefore('acknowledged')],
   )
   return rows.map((row) => row.alert_id)
 }
@@ -214,9 +212,9 @@ export async function snoozeAlert(
 ): Promise<Alert | undefined> {
   const { rows } = await pool.query<AlertRow>(
     `update alert set state = 'snoozed', snoozed_until = $3
-     where organization_id = $1 and alert_id = $2 and state in ('fired', 'snoozed') and period_end > $4
+     where organization_id = $1 and alert_id = $2 and state = any($5) and period_end > $4
      returning *`,
-    [organizationId, id, until, now],
+    [organizationId, id, until, now, statesBefore('snoozed')],
   )
   return rows[0] === undefined ? undefined : alertOf(rows[0])
 }

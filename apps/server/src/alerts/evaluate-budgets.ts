@@ -16,30 +16,42 @@ export interface EvaluateDependencies extends FireDependencies {
 /**
  * Fires what budgets have reached, and lets time pass for the alerts that are there. Safe to run twice or on
  * every replica at once.
+ *
+ * @param lookBackMs judge the periods of that long ago, too: one that ended since may have reached a threshold in
+ *   its last moments, when nobody looked any more
  */
-export async function evaluateAlerts(dependencies: EvaluateDependencies): Promise<void> {
-  const { pool, now, budgetStatuses } = dependencies
+export async function evaluateAlerts(dependencies: EvaluateDependencies, lookBackMs = 0): Promise<void> {
+  const { pool, now } = dependencies
   await resolveEnded(pool, now())
   await remind(dependencies)
   const nowMs = now().getTime()
+  await evaluateAt(dependencies, nowMs)
+  if (lookBackMs > 0) await evaluateAt(dependencies, nowMs - lookBackMs)
+}
+
+async function evaluateAt(dependencies: EvaluateDependencies, atMs: number): Promise<void> {
+  const { pool, now, budgetStatuses } = dependencies
+  const nowMs = now().getTime()
   const byOrganization = Map.groupBy(
-    (await budgetStatuses({ nowMs })).flatMap((status) => budgetCandidates(status, nowMs)),
+    (await budgetStatuses({ nowMs: atMs })).flatMap((status) => budgetCandidates(status, nowMs)),
     ({ organizationId }) => organizationId,
   )
   for (const [organizationId, candidates] of byOrganization) {
     const open = await withoutFired(pool, organizationId, candidates)
-    for (const group of Map.groupBy(open, ({ subjectKey }) => subjectKey).values()) {
+    for (const group of Map.groupBy(
+      open,
+      ({ subjectKey, period }) => `${period.startMs} ${subjectKey}`,
+    ).values()) {
       await fire(dependencies, organizationId, group)
     }
   }
 }
 
-/** The alerts that a budget's state calls for, lower thresholds first. None once its period is over. */
+/** The alerts that a budget's state calls for, lower thresholds first. */
 export function budgetCandidates(
   status: BudgetStatus,
   nowMs: number,
 ): readonly (AlertCandidate & { readonly organizationId: string })[] {
-  if (nowMs >= status.period.endMs) return []
   const scope = scopeText(status.scope)
   const line = straightLine(status, nowMs)
   return reachedThresholds(status).map((threshold) => ({

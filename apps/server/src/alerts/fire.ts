@@ -30,7 +30,9 @@ export async function fire(
   if (group.length === 0) return []
   const candidates = group.map((candidate) => ({ ...candidate, id: randomUUID() }))
   const { fired, deliveries } = await inTransaction(pool, async (client) => {
-    const fired = await insertAlerts(client, organizationId, candidates, now())
+    // Written in one order everywhere, so that two processes wait for each other and never in a circle.
+    const written = await insertAlerts(client, organizationId, candidates.toSorted(bySubject), now())
+    const fired = candidates.flatMap(({ id }) => written.get(id) ?? [])
     const deliveries: NewDelivery[] = []
     if (fired.length > 0) {
       for (const channel of await listChannels(client, organizationId)) {
@@ -53,6 +55,11 @@ export async function fire(
   })
   for (const { id } of deliveries) announce({ organizationId, deliveryId: id })
   return fired
+}
+
+function bySubject(one: AlertCandidate, other: AlertCandidate): number {
+  if (one.subjectKey === other.subjectKey) return one.threshold - other.threshold
+  return one.subjectKey < other.subjectKey ? -1 : 1
 }
 
 /** Brings back alerts whose snooze is over, and reminds of each once. */

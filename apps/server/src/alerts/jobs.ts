@@ -10,6 +10,11 @@ import { Baselines, watchSpending } from './watch-spending.ts'
 const EVALUATE = 'evaluate-alerts'
 /** Evaluated this often even if no process announced anything: an announcement may die with its process. */
 const EVALUATE_EVERY_MS = 15_000
+/** Periods that ended this long ago are judged once more, this often: what came in their last moments counts. */
+const LOOK_BACK_MS = 5 * 60_000
+const LOOK_BACK_EVERY_MS = 60_000
+/** What takes longer than this rests afterwards, for a multiple of what it took. */
+const LONG_MS = 500
 const REST_FACTOR = 4
 /** A stop of the process waits for it. */
 const REST_MAX_MS = 5_000
@@ -50,7 +55,13 @@ export function defineAlertJobs(
   }
   const firing: FireDependencies = { pool, now, publicUrl, announce }
 
-  const evaluate = rested(() => evaluateAlerts({ ...firing, budgetStatuses: dependencies.budgetStatuses }))
+  let lookedBackMs = Number.NEGATIVE_INFINITY
+  const evaluate = rested(async () => {
+    const isDue = performance.now() - lookedBackMs >= LOOK_BACK_EVERY_MS
+    const evaluation = { ...firing, budgetStatuses: dependencies.budgetStatuses }
+    await evaluateAlerts(evaluation, isDue ? LOOK_BACK_MS : 0)
+    if (isDue) lookedBackMs = performance.now()
+  })
   jobs.define(EVALUATE, evaluate, { everyMs: EVALUATE_EVERY_MS, attempts: 3 })
 
   const attempt = async (which: DeliveryId) => {
@@ -90,8 +101,8 @@ export function defineAlertJobs(
 }
 
 /**
- * Work that rests after each run for a few times as long as that took, before it runs again: under steady appends
- * the sums of many budgets must not be all that the database does.
+ * Work that rests after a long run for a few times as long as that took: under steady appends the sums of many
+ * budgets must not be all that the database does.
  */
 function rested(work: () => Promise<void>): () => Promise<void> {
   let restUntilMs = 0
@@ -102,7 +113,8 @@ function rested(work: () => Promise<void>): () => Promise<void> {
       await work()
     } finally {
       const endedMs = performance.now()
-      restUntilMs = endedMs + Math.min(REST_MAX_MS, REST_FACTOR * (endedMs - beganMs))
+      const tookMs = endedMs - beganMs
+      restUntilMs = tookMs < LONG_MS ? 0 : endedMs + Math.min(REST_MAX_MS, REST_FACTOR * tookMs)
     }
   }
 }

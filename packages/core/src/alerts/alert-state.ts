@@ -30,34 +30,18 @@ export const ALERT_KINDS = [
 
 export type AlertKind = (typeof ALERT_KINDS)[number]
 
-export interface AlertLife {
-  readonly state: AlertState
-  /** UTC milliseconds; null unless `snoozed`. */
-  readonly snoozedUntilMs: number | null
-  /** UTC milliseconds: when there is nothing to act on any more. */
-  readonly periodEndMs: number
-}
-
 /** Longest snooze. */
 export const SNOOZE_MAX_MS = 366 * 24 * 3_600_000
 
-/** What an alert is after the clock alone has moved. */
-export function aged<Alert extends AlertLife>(alert: Alert, nowMs: number): Alert {
-  if (alert.state === 'resolved') return alert
-  if (nowMs >= alert.periodEndMs) return { ...alert, state: 'resolved', snoozedUntilMs: null }
-  if (alert.state === 'snoozed' && nowMs >= (alert.snoozedUntilMs ?? 0)) {
-    return { ...alert, state: 'fired', snoozedUntilMs: null }
-  }
-  return alert
+/** What may follow on each state; to repeat a step changes nothing. */
+const NEXT: Readonly<Record<AlertState, readonly AlertState[]>> = {
+  fired: ['acknowledged', 'snoozed', 'resolved'],
+  acknowledged: ['acknowledged', 'resolved'],
+  snoozed: ['fired', 'acknowledged', 'snoozed', 'resolved'],
+  resolved: [],
 }
 
-/** Somebody has seen it. @returns undefined when it is resolved: there is nothing to see to any more */
-export function acknowledged<Alert extends AlertLife>(alert: Alert): Alert | undefined {
-  if (alert.state === 'resolved') return undefined
-  return { ...alert, state: 'acknowledged', snoozedUntilMs: null }
-}
-
-/** Whether an alert in this state can be put off. What is acknowledged is already out of the way. */
-export function maySnooze(state: AlertState): boolean {
-  return state === 'fired' || state === 'snoozed'
+/** The states that an alert can be in before it comes to another one. */
+export function statesBefore(next: AlertState): readonly AlertState[] {
+  return ALERT_STATES.filter((state) => NEXT[state].includes(next))
 }
