@@ -7,6 +7,7 @@ import type { FireDependencies } from '../../apps/server/src/alerts/fire.ts'
 import { watchFindings } from '../../apps/server/src/alerts/watch-findings.ts'
 import { Baselines, watchSpending } from '../../apps/server/src/alerts/watch-spending.ts'
 import { rollUp } from '../../apps/server/src/rollups/index.ts'
+import { createMetrics } from '../../apps/server/src/telemetry/metrics.ts'
 import {
   createTestDatabase,
   type Receiver,
@@ -88,6 +89,7 @@ const firing = (): FireDependencies => ({
   pool: database.pool,
   now,
   publicUrl: undefined,
+  metrics: createMetrics(),
   announce: () => undefined,
 })
 

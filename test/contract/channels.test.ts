@@ -9,6 +9,7 @@ import { createMailer } from '../../apps/server/src/alerts/mailer.ts'
 import { testMessage } from '../../apps/server/src/alerts/message.ts'
 import { allowedTargets } from '../../apps/server/src/http/forbidden-address.ts'
 import type { Resolve } from '../../apps/server/src/http/guarded-request.ts'
+import { createMetrics } from '../../apps/server/src/telemetry/metrics.ts'
 import {
   createTestDatabase,
   type Receiver,
@@ -138,6 +139,7 @@ const worker = (overrides: Partial<DeliverDependencies> = {}): DeliverDependenci
   now,
   random: () => 0.5,
   logger: { warn: () => undefined },
+  metrics: createMetrics(),
   secretKey: SECRET_KEY,
   guard: { allowed: allowedTargets(['127.0.0.0/8']) },
   mailer: createMailer({ url: mail.url, from: FROM }),

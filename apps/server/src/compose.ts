@@ -161,6 +161,7 @@ async function build(
     now,
     random: Math.random,
     logger,
+    metrics,
     secretKey,
     publicUrl: config.publicUrl,
     guard: { allowed: allowedTargets(config.webhookAllow) },

@@ -1,6 +1,7 @@
 import { nextAttemptMs } from '@tokentally/core'
 import type { Pool } from 'pg'
 import type { Logger } from '../telemetry/log.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
 import { findChannel } from './channel-store.ts'
 import {
   type AttemptResult,
@@ -27,6 +28,7 @@ export interface DeliverDependencies extends SendDependencies {
   /** From 0 (included) to 1 (excluded). */
   readonly random: () => number
   readonly logger: Pick<Logger, 'warn'>
+  readonly metrics: Pick<Metrics, 'notificationAttempts'>
 }
 
 /**
@@ -54,6 +56,10 @@ export async function deliver(
         }
   const result = resultOf(dependencies, delivery, outcome)
   await settleDelivery(pool, delivery, result)
+  dependencies.metrics.notificationAttempts.inc({
+    channel: channel?.kind ?? 'deleted',
+    outcome: result.state === 'pending' ? 'retried' : result.state,
+  })
   if (result.state === 'failed') {
     dependencies.logger.warn(
       { channelId: delivery.channelId, deliveryId: delivery.id, attempts: delivery.attempts },

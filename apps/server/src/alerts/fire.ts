@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Pool, PoolClient } from 'pg'
+import type { Metrics } from '../telemetry/metrics.ts'
 import type { Alert, AlertCandidate } from './alert.ts'
 import { insertAlerts, wakeSnoozed } from './alert-store.ts'
 import { isWanted } from './channel.ts'
@@ -11,6 +12,7 @@ export interface FireDependencies {
   readonly pool: Pool
   readonly now: () => Date
   readonly publicUrl: string | undefined
+  readonly metrics: Pick<Metrics, 'alertsFired'>
   /** Asks for a delivery at once; a failure is forgotten, because the schedule comes by anyway. */
   readonly announce: (delivery: DeliveryId) => void
 }
@@ -23,7 +25,7 @@ export interface FireDependencies {
  * @returns what fired now
  */
 export async function fire(
-  { pool, now, publicUrl, announce }: FireDependencies,
+  { pool, now, publicUrl, metrics, announce }: FireDependencies,
   organizationId: string,
   group: readonly AlertCandidate[],
 ): Promise<readonly Alert[]> {
@@ -53,6 +55,7 @@ export async function fire(
     }
     return { fired, deliveries }
   })
+  for (const { details } of fired) metrics.alertsFired.inc({ kind: details.kind })
   for (const { id } of deliveries) announce({ organizationId, deliveryId: id })
   return fired
 }

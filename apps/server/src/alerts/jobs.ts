@@ -36,10 +36,10 @@ const TRIM = 'trim-deliveries'
 const TRIM_EVERY_MS = 24 * 3_600_000
 const KEEP_DELIVERIES_MS = 90 * 24 * 3_600_000
 
-export interface AlertJobDependencies extends Omit<DeliverDependencies, 'logger'> {
+export interface AlertJobDependencies extends DeliverDependencies {
   readonly publicUrl: string | undefined
   readonly budgetStatuses: BudgetStatuses
-  readonly logger: DeliverDependencies['logger']
+  readonly metrics: DeliverDependencies['metrics'] & FireDependencies['metrics']
 }
 
 /** Names the jobs of alerts. They may run anywhere, twice or late. */
@@ -47,13 +47,13 @@ export function defineAlertJobs(
   jobs: Pick<Jobs, 'define' | 'add'>,
   dependencies: AlertJobDependencies,
 ): void {
-  const { pool, now, publicUrl, logger } = dependencies
+  const { pool, now, publicUrl, metrics, logger } = dependencies
   const announce = (delivery: DeliveryId, delayMs?: number) => {
     announceDelivery(jobs, delivery, delayMs).catch((error: unknown) =>
       logger.warn({ err: error }, 'a delivery was not announced'),
     )
   }
-  const firing: FireDependencies = { pool, now, publicUrl, announce }
+  const firing: FireDependencies = { pool, now, publicUrl, metrics, announce }
 
   let lookedBackMs = Number.NEGATIVE_INFINITY
   const evaluate = rested(async () => {

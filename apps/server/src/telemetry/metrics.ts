@@ -87,6 +87,12 @@ export function createMetrics() {
       'Sums that limits are judged by and that are not the sum of the ledger; anything but 0 is a defect',
     ),
     staleHolds: gauge('stale_holds', 'Expired holds that nobody has swept for minutes'),
+    alertsFired: counter('alerts_fired_total', 'Alerts that fired', ['kind']),
+    notificationAttempts: counter(
+      'notification_attempts_total',
+      'Attempts to tell a channel: delivered, to be tried again, or given up',
+      ['channel', 'outcome'],
+    ),
     queueDepth: gauge('queue_depth', 'Jobs that are waiting, delayed or running'),
   } as const
 }
