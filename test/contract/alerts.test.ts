@@ -313,9 +313,9 @@ describe('findings', () => {
       event({ model: 'unheard-of' }),
       event({ model: 'unknown' }),
       event({ output_tokens: -1 }),
-      event({ cache_read_tokens: 2000, input_tokens: 100 }),
+      event({ mismatch: 'output_tokens: 1 is not 2' }),
     ])
-    expect(submissionOf(sent).accepted).toBeGreaterThanOrEqual(3)
+    expect(submissionOf(sent)).toMatchObject({ accepted: 4, rejected: [{ index: 3 }] })
     await watchFindings(firing(), organizationId)
     await watchFindings(firing(), organizationId)
     const { rows } = await database.pool.query<{ kind: string; details: object }>(
@@ -326,16 +326,26 @@ describe('findings', () => {
       { kind: 'unpriced_usage', provider: 'acme-llm', model: 'unheard-of', events: 2 },
       { kind: 'unpriced_usage', provider: 'acme-llm', model: 'unknown', events: 1 },
     ])
-    expect(rows.filter(({ kind }) => kind === 'dead_letters')).toHaveLength(1)
+    expect(rows.filter(({ kind }) => kind !== 'unpriced_usage').map(({ details }) => details)).toEqual([
+      {
+        kind: 'count_mismatch',
+        provider: 'acme-llm',
+        model: 'unit',
+        mismatch: 'output_tokens: 1 is not 2',
+        events: 1,
+      },
+      { kind: 'dead_letters', door: 'usage', letters: 1 },
+    ])
     const titles = (await deliveries(channel)).map(({ title }) => title)
-    expect(titles).toContain('No price for acme-llm unheard-of')
-    expect(titles).toContain('Usage could not be understood')
-    expect(new Set(titles).size).toBe(titles.length)
-    const again = titles.length
+    expect(titles.toSorted()).toEqual([
+      'Counts of acme-llm unit contradict each other',
+      'No price for acme-llm unheard-of',
+      'Usage could not be understood',
+    ])
     clockMs += DAY_MS
     submissionOf(await sendUsage(service, [event({ model: 'unknown' })]))
     await watchFindings(firing(), organizationId)
-    expect(await deliveries(channel)).toHaveLength(again + 1)
+    expect(await deliveries(channel)).toHaveLength(titles.length + 1)
   })
 })
 

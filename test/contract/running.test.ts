@@ -113,6 +113,8 @@ describe('a start', () => {
     ['TOKENTALLY_SECRET_KEY', { TOKENTALLY_SECRET_KEY: '' }],
     ['TOKENTALLY_SECRET_KEY', { TOKENTALLY_SECRET_KEY: 'c2hvcnQ=' }],
     ['TOKENTALLY_BOOTSTRAP_KEY', { TOKENTALLY_BOOTSTRAP_KEY: 'short' }],
+    ['TOKENTALLY_WEBHOOK_ALLOW', { TOKENTALLY_WEBHOOK_ALLOW: '10.0.0.0/8,http://hooks' }],
+    ['TOKENTALLY_SMTP_FROM', { TOKENTALLY_SMTP_URL: 'smtp://mail.example' }],
     ['LOG_LEVEL', { LOG_LEVEL: 'loud' }],
   ]
   it.each(wrong)(

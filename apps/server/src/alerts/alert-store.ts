@@ -13,6 +13,7 @@ interface AlertRow {
   readonly budget_id: string | null
   readonly fired_at: Date
   readonly acknowledged_at: Date | null
+  readonly acknowledged_by: string | null
   readonly snoozed_until: Date | null
   readonly resolved_at: Date | null
   readonly details: unknown
@@ -30,6 +31,7 @@ function alertOf(row: AlertRow): Alert {
     state: row.state,
     firedAt: row.fired_at,
     acknowledgedAt: row.acknowledged_at,
+    acknowledgedBy: row.acknowledged_by,
     snoozedUntil: row.snoozed_until,
     resolvedAt: row.resolved_at,
   }

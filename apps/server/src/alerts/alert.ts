@@ -72,6 +72,8 @@ export interface Alert extends AlertCandidate {
   readonly state: AlertState
   readonly firedAt: Date
   readonly acknowledgedAt: Date | null
+  /** The API key that did. */
+  readonly acknowledgedBy: string | null
   readonly snoozedUntil: Date | null
   readonly resolvedAt: Date | null
 }

@@ -34,6 +34,7 @@ function alertsOf(fields: Partial<BudgetStatus> = {}): readonly Alert[] {
     state: 'fired',
     firedAt: FIRED_AT,
     acknowledgedAt: null,
+    acknowledgedBy: null,
     snoozedUntil: null,
     resolvedAt: null,
   }))
