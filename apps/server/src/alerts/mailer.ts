@@ -1,4 +1,4 @@
-import { createTransport } from 'nodemailer'
+import type { Transporter } from 'nodemailer'
 import type { EmailText } from './email-message.ts'
 
 const TIMEOUT_MS = 10_000
@@ -11,7 +11,21 @@ export interface Mailer {
 
 /** E-mail by SMTP, a connection per message: alerts are few, and a broken connection costs none. */
 export function createMailer({ url, from }: { readonly url: string; readonly from: string }): Mailer {
-  const transport = createTransport({
+  let transport: Promise<Transporter> | undefined
+  const domain = /@([^>\s]+)/.exec(from)?.[1] ?? 'tokentally'
+  return {
+    async send({ to, id, subject, text, html }) {
+      // The same on every attempt: mail systems that look for duplicates find them by it.
+      transport ??= createTransport(url)
+      await (await transport).sendMail({ from, to, subject, text, html, messageId: `<${id}@${domain}>` })
+    },
+  }
+}
+
+/** Loaded with the first message: many services never send one. */
+async function createTransport(url: string): Promise<Transporter> {
+  const nodemailer = await import('nodemailer')
+  return nodemailer.createTransport({
     url,
     connectionTimeout: TIMEOUT_MS,
     greetingTimeout: TIMEOUT_MS,
@@ -21,11 +35,4 @@ export function createMailer({ url, from }: { readonly url: string; readonly fro
     disableFileAccess: true,
     disableUrlAccess: true,
   })
-  const domain = /@([^>\s]+)/.exec(from)?.[1] ?? 'tokentally'
-  return {
-    async send({ to, id, subject, text, html }) {
-      // The same on every attempt: mail systems that look for duplicates find them by it.
-      await transport.sendMail({ from, to, subject, text, html, messageId: `<${id}@${domain}>` })
-    },
-  }
 }
