@@ -161,6 +161,8 @@ describe('GET /openapi.json', () => {
 async function correct(eventId: string): Promise<string> {
   const body = { reason: 'documented', select: { event_ids: [eventId] }, change: { void: true } }
   return z.object({ id: z.string() }).parse((await call(service, '/api/v1/corrections', { body })).json).id
+}
+
 /** An alert, as if something had happened. @returns its id */
 async function fireAlert(): Promise<string> {
   const { rows } = await database.pool.query<{ alert_id: string }>(
@@ -245,7 +247,7 @@ describe('every documented route', () => {
       '{id}': (await createKey(service, ['read'])).id,
       '{event_id}': EVENT.event_id,
       '{tenant_id}': 'acme',
-      '{customer_id}': 'acme',
+      '{customer_id}': 'paying',
       '{provider}': 'openai',
       '{correction_id}': await correct('second'),
     }

@@ -55,8 +55,8 @@ import { createMetrics } from './telemetry/metrics.ts'
 import { defineDriftJob, refreshDriftMetric, registerTokenizerRoutes } from './tokenizers/index.ts'
 
 const VERSION = '0.1.0'
-/** At most this many kinds of jobs listen in one process. */
-const JOB_WORKERS_MAX = 32
+/** At most this many queues of jobs are listened to in one process. */
+const JOB_WORKERS_MAX = 10
 const DATABASE_RETRY_MS = 1_000
 /** SQLSTATEs of a database that answers, but not to us: waiting does not help. */
 const REFUSALS = new Set(['28P01', '28000', '3D000', '42501'])

@@ -141,7 +141,6 @@ export {
   type ServiceTierPrice,
   tokenMultiplier,
 } from './pricing/service-tiers.ts'
-export { isPartOfInput } from './rating/marginal-tiers.ts'
 export {
   buildCurrencyBook,
   type CustomerCurrency,
@@ -150,6 +149,7 @@ export {
   type PublishedRate,
 } from './rating/currency-book.ts'
 export { type Margin, marginOf } from './rating/margin.ts'
+export { isPartOfInput } from './rating/marginal-tiers.ts'
 export {
   modelNames,
   type RatedLine,

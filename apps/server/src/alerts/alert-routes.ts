@@ -114,7 +114,7 @@ export function registerAlertList(app: App, { pool, now }: AlertsDependencies): 
   )
 
   app.post(
-    '/api/v1/alerts/:alert_id/snooze',
+    '/api/v1/alerts/:id/snooze',
     {
       config: { scope: 'write' },
       schema: {
@@ -122,13 +122,13 @@ export function registerAlertList(app: App, { pool, now }: AlertsDependencies): 
         summary: 'Put an alert off',
         description:
           'Until then it is out of the way; then it is `fired` again, and its channels are reminded once.',
-        params: z.object({ alert_id: z.uuid() }),
+        params: z.object({ id: z.uuid() }),
         body: z.strictObject({ until: z.iso.datetime({ offset: true }) }),
         response: { 200: alertJson, 400: problemSchema, 404: problemSchema, 409: problemSchema },
       },
     },
     async ({ organizationId, params, body }) => {
-      const id = params.alert_id
+      const { id } = params
       const until = new Date(body.until)
       const aheadMs = until.getTime() - now().getTime()
       if (aheadMs <= 0 || aheadMs > SNOOZE_MAX_MS) {
@@ -148,17 +148,17 @@ export function registerAlertList(app: App, { pool, now }: AlertsDependencies): 
   )
 
   app.get(
-    '/api/v1/alerts/:alert_id',
+    '/api/v1/alerts/:id',
     {
       config: { scope: 'read' },
       schema: {
         tags: TAGS,
         summary: 'One alert',
-        params: z.object({ alert_id: z.uuid() }),
+        params: z.object({ id: z.uuid() }),
         response: { 200: alertJson, 404: problemSchema },
       },
     },
-    async ({ organizationId, params }) => alertToJson(await existing(pool, organizationId, params.alert_id)),
+    async ({ organizationId, params }) => alertToJson(await existing(pool, organizationId, params.id)),
   )
 }
 

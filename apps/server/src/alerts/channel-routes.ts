@@ -188,10 +188,10 @@ function registerWriting(app: App, dependencies: ChannelRouteDependencies): void
 
 function registerSingle(app: App, dependencies: ChannelRouteDependencies): void {
   const { pool, now } = dependencies
-  const params = z.object({ channel_id: z.uuid() })
+  const params = z.object({ id: z.uuid() })
 
   app.get(
-    '/api/v1/channels/:channel_id',
+    '/api/v1/channels/:id',
     {
       config: { scope: 'read' },
       schema: {
@@ -202,11 +202,11 @@ function registerSingle(app: App, dependencies: ChannelRouteDependencies): void 
       },
     },
     async ({ organizationId, params }) =>
-      channelToJson(await existing(dependencies, organizationId, params.channel_id)),
+      channelToJson(await existing(dependencies, organizationId, params.id)),
   )
 
   app.patch(
-    '/api/v1/channels/:channel_id',
+    '/api/v1/channels/:id',
     {
       config: { scope: 'admin' },
       schema: {
@@ -219,7 +219,7 @@ function registerSingle(app: App, dependencies: ChannelRouteDependencies): void 
       },
     },
     async ({ organizationId, params, body }) => {
-      const channel = await existing(dependencies, organizationId, params.channel_id)
+      const channel = await existing(dependencies, organizationId, params.id)
       const { target } = body
       if (target !== undefined) await checkTarget(dependencies, channel.kind, target)
       const values: ChannelValues = {
@@ -238,7 +238,7 @@ function registerSingle(app: App, dependencies: ChannelRouteDependencies): void 
   )
 
   app.delete(
-    '/api/v1/channels/:channel_id',
+    '/api/v1/channels/:id',
     {
       config: { scope: 'admin' },
       schema: {
@@ -249,7 +249,7 @@ function registerSingle(app: App, dependencies: ChannelRouteDependencies): void 
       },
     },
     async ({ organizationId, params }, reply) => {
-      if (!(await deleteChannel(pool, organizationId, params.channel_id))) throw notFound()
+      if (!(await deleteChannel(pool, organizationId, params.id))) throw notFound()
       return reply.code(204).send(null)
     },
   )
@@ -257,10 +257,10 @@ function registerSingle(app: App, dependencies: ChannelRouteDependencies): void 
 
 function registerDeliveryRoutes(app: App, dependencies: ChannelRouteDependencies): void {
   const { pool, now, publicUrl } = dependencies
-  const params = z.object({ channel_id: z.uuid() })
+  const params = z.object({ id: z.uuid() })
 
   app.post(
-    '/api/v1/channels/:channel_id/test',
+    '/api/v1/channels/:id/test',
     {
       config: { scope: 'admin' },
       schema: {
@@ -273,7 +273,7 @@ function registerDeliveryRoutes(app: App, dependencies: ChannelRouteDependencies
       },
     },
     async ({ organizationId, params }) => {
-      const channel = await existing(dependencies, organizationId, params.channel_id)
+      const channel = await existing(dependencies, organizationId, params.id)
       const id = randomUUID()
       const delivery = {
         organizationId,
@@ -292,7 +292,7 @@ function registerDeliveryRoutes(app: App, dependencies: ChannelRouteDependencies
   )
 
   app.get(
-    '/api/v1/channels/:channel_id/deliveries',
+    '/api/v1/channels/:id/deliveries',
     {
       config: { scope: 'read' },
       schema: {
@@ -309,7 +309,7 @@ function registerDeliveryRoutes(app: App, dependencies: ChannelRouteDependencies
       },
     },
     async ({ organizationId, params, query }) => {
-      const channel = await existing(dependencies, organizationId, params.channel_id)
+      const channel = await existing(dependencies, organizationId, params.id)
       const after = query.cursor === undefined ? undefined : parseCursor(query.cursor)
       const deliveries = await listDeliveries(pool, {
         organizationId,

@@ -92,11 +92,12 @@ export function defineAlertJobs(
         await watchSpending({ ...firing, baselines }, id)
       }
     },
-    { everyMs: WATCH_EVERY_MS, attempts: 1 },
+    { everyMs: WATCH_EVERY_MS, isChore: true },
   )
 
   jobs.define(TRIM, () => trimDeliveries(pool, new Date(now().getTime() - KEEP_DELIVERIES_MS)), {
     everyMs: TRIM_EVERY_MS,
+    isChore: true,
   })
 }
 

@@ -29,14 +29,14 @@ export function defineBudgetJobs(jobs: Jobs, { pool, metrics, now }: BudgetJobDe
       const at = now()
       await sweepHolds(pool, at, new Date(at.getTime() - KEEP_HOLDS_MS))
     },
-    { everyMs: SWEEP_EVERY_MS, attempts: 1 },
+    { everyMs: SWEEP_EVERY_MS, isChore: true },
   )
   jobs.define(
     REFILL_CREDIT,
     async () => {
       await refillAccounts(pool, now())
     },
-    { everyMs: REFILL_EVERY_MS, attempts: 1 },
+    { everyMs: REFILL_EVERY_MS, isChore: true },
   )
   jobs.define(
     CHECK_LIMITS,
@@ -45,6 +45,6 @@ export function defineBudgetJobs(jobs: Jobs, { pool, metrics, now }: BudgetJobDe
       metrics.limitDifferences.set(check.differences)
       metrics.staleHolds.set(check.staleHolds)
     },
-    { everyMs: CHECK_EVERY_MS, attempts: 1 },
+    { everyMs: CHECK_EVERY_MS, isChore: true },
   )
 }

@@ -39,5 +39,6 @@ export function defineGpuJobs(jobs: Pick<Jobs, 'define'>, dependencies: GpuJobDe
   jobs.define(CLOSE, () => closeIntervals(dependencies), { everyMs: INTERVAL_MS, attempts: 1 })
   jobs.define(TRIM, () => deleteSamples(pool, new Date(now().getTime() - KEEP_SAMPLES_MS)), {
     everyMs: TRIM_EVERY_MS,
+    isChore: true,
   })
 }

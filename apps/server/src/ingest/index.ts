@@ -69,5 +69,5 @@ const TRIM_EVERY_MS = 24 * 3_600_000
 
 /** Names the job that keeps the dead letters bounded. */
 export function defineDeadLetterJob(jobs: Jobs, { pool, now }: { pool: Pool; now: () => Date }): void {
-  jobs.define(TRIM, () => trimDeadLetters(pool, now), { everyMs: TRIM_EVERY_MS })
+  jobs.define(TRIM, () => trimDeadLetters(pool, now), { everyMs: TRIM_EVERY_MS, isChore: true })
 }

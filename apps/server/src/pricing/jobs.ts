@@ -27,7 +27,11 @@ export interface PriceRefreshDependencies {
 export function definePriceRefreshJob(jobs: Jobs, dependencies: PriceRefreshDependencies): void {
   const { url } = dependencies
   if (url === undefined) return
-  jobs.define(REFRESH_PRICES, () => refreshFrom(dependencies, url), { everyMs: EVERY_MS, attempts: 5 })
+  jobs.define(REFRESH_PRICES, () => refreshFrom(dependencies, url), {
+    everyMs: EVERY_MS,
+    attempts: 5,
+    isChore: true,
+  })
 }
 
 /** Takes over what a price file says newly. A file that is not valid changes nothing, and is not tried again. */

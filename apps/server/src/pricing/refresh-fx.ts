@@ -44,7 +44,7 @@ export function defineFxJob(jobs: Jobs, dependencies: RefreshFxDependencies): vo
         isFailing = true
       }
     },
-    { everyMs: EVERY_MS, attempts: 1 },
+    { everyMs: EVERY_MS, isChore: true },
   )
 }
 

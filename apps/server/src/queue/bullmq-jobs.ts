@@ -28,7 +28,14 @@ export interface BullmqJobsOptions {
   readonly backoffFirstMs?: number
 }
 
-/** Jobs on BullMQ: a queue for each name, so that a slow kind of job never stands in another one's way. */
+/** The queue that chores share, and how many of them one process runs at once. */
+const CHORES = 'chores'
+const CHORES_AT_ONCE = 3
+
+/**
+ * Jobs on BullMQ: a queue for each name, so that a slow kind of job never stands in another one's way; and one for
+ * all chores, because each queue costs a listening connection.
+ */
 export class BullmqJobs implements Jobs {
   readonly #store: JobStore
   readonly #logger: Logger
@@ -52,13 +59,15 @@ export class BullmqJobs implements Jobs {
   define(name: string, handler: JobHandler, options: JobOptions = {}): void {
     if (this.#isStarted) throw new Error(`The job ${name} is defined after the jobs were started.`)
     if (this.#definitions.has(name)) throw new Error(`The job ${name} is defined twice.`)
+    if (name === CHORES) throw new Error(`The job name ${name} is that of a queue.`)
     if (name.includes(':')) throw new Error(`The job name ${name} contains a colon.`)
     this.#definitions.set(name, { handler, options })
   }
 
   async add(name: string, data: JobData = {}, options: AddOptions = {}): Promise<void> {
-    const queue = await this.#queue(name)
+    const { queue, definition } = await this.#queueOf(name)
     await queue.add(name, data, {
+      attempts: attemptsOf(definition),
       ...(options.delayMs === undefined ? {} : { delay: options.delayMs }),
       ...(options.dedupeId === undefined
         ? {}
@@ -69,13 +78,13 @@ export class BullmqJobs implements Jobs {
   async start(): Promise<void> {
     this.#isStarted = true
     await this.#prepare()
-    for (const [name, { handler, options }] of this.#definitions) {
-      if (options.everyMs !== undefined) {
-        const queue = await this.#queue(name)
-        await queue.upsertJobScheduler(name, { every: options.everyMs }, { name, data: {} })
-      }
-      const worker = this.#store.worker(name, async (job) => handler(job.data), {
-        concurrency: options.concurrency ?? 1,
+    for (const [queueName, names] of this.#namesByQueue()) {
+      for (const name of names) await this.#schedule(name)
+      const worker = this.#store.worker(queueName, (job) => this.#run(job), {
+        concurrency:
+          queueName === CHORES
+            ? CHORES_AT_ONCE
+            : (this.#definitions.get(queueName)?.options.concurrency ?? 1),
         lockDuration: this.#stalledAfterMs,
         stalledInterval: this.#stalledAfterMs,
         maxStalledCount: STALLED_MAX,
@@ -86,13 +95,34 @@ export class BullmqJobs implements Jobs {
       worker.on('failed', (job, error) => {
         const isLast = job === undefined || job.attemptsMade >= (job.opts.attempts ?? 1)
         this.#logger[isLast ? 'error' : 'warn'](
-          { err: error, job: name, attempt: job?.attemptsMade },
+          { err: error, job: job?.name ?? queueName, attempt: job?.attemptsMade },
           isLast ? 'a job failed' : 'a job will be tried again',
         )
       })
       this.#workers.push(worker)
     }
     await Promise.all(this.#workers.map((worker) => worker.waitUntilReady()))
+  }
+
+  async #schedule(name: string): Promise<void> {
+    const { queue, definition } = await this.#queueOf(name)
+    const { everyMs } = definition.options
+    if (everyMs === undefined) return
+    const opts = { attempts: attemptsOf(definition) }
+    await queue.upsertJobScheduler(name, { every: everyMs }, { name, data: {}, opts })
+  }
+
+  async #run({ name, data }: { readonly name: string; readonly data: JobData }): Promise<void> {
+    // A replica of another version may have left it behind.
+    const definition = this.#definitions.get(name)
+    if (definition === undefined) throw new Error(`The job ${name} is not defined here.`)
+    await definition.handler(data)
+  }
+
+  #namesByQueue(): ReadonlyMap<string, readonly string[]> {
+    return Map.groupBy(this.#definitions.keys(), (name) =>
+      this.#definitions.get(name)?.options.isChore === true ? CHORES : name,
+    )
   }
 
   stop(): Promise<void> {
@@ -110,12 +140,15 @@ export class BullmqJobs implements Jobs {
 
   async depth(): Promise<number> {
     let depth = 0
-    for (const [name, { options }] of this.#definitions) {
-      const queue = await this.#queue(name)
+    for (const names of this.#namesByQueue().values()) {
+      const [first] = names
+      if (first === undefined) continue
+      const { queue } = await this.#queueOf(first)
       const counts = await queue.getJobCounts('waiting', 'active', 'delayed', 'prioritized')
       const jobs = Object.values(counts).reduce((sum, count) => sum + count, 0)
       // A schedule always keeps its next run as a delayed job; that is no work that waits.
-      depth += options.everyMs === undefined ? jobs : Math.max(0, jobs - 1)
+      const schedules = names.filter((name) => this.#definitions.get(name)?.options.everyMs !== undefined)
+      depth += Math.max(0, jobs - schedules.length)
     }
     return depth
   }
@@ -133,25 +166,24 @@ export class BullmqJobs implements Jobs {
     await this.#prepared
   }
 
-  async #queue(name: string): Promise<QueueHandle> {
+  /** The queue that a job waits in. @throws when the job was never defined */
+  async #queueOf(name: string): Promise<{ queue: QueueHandle; definition: Definition }> {
     const definition = this.#definitions.get(name)
     if (definition === undefined) throw new Error(`The job ${name} is not defined.`)
     await this.#prepare()
-    const known = this.#queues.get(name)
-    if (known !== undefined) return known
-    const { everyMs, attempts } = definition.options
-    const queue = this.#store.queue(name, {
+    const queueName = definition.options.isChore === true ? CHORES : name
+    const known = this.#queues.get(queueName)
+    if (known !== undefined) return { queue: known, definition }
+    const queue = this.#store.queue(queueName, {
       defaultJobOptions: {
-        // What runs on a schedule runs again anyway.
-        attempts: attempts ?? (everyMs === undefined ? ATTEMPTS_DEFAULT : 1),
         backoff: { type: 'exponential', delay: this.#backoffFirstMs },
         removeOnComplete: true,
         removeOnFail: KEEP_FAILED,
       },
     })
     queue.on('error', (error) => this.#complain(error))
-    this.#queues.set(name, queue)
-    return queue
+    this.#queues.set(queueName, queue)
+    return { queue, definition }
   }
 
   #complain(error: Error): void {
@@ -160,4 +192,9 @@ export class BullmqJobs implements Jobs {
     this.#lastComplaintMs = nowMs
     this.#logger.warn({ err: error }, 'the job queue has trouble; it goes on by itself')
   }
+}
+
+/** What runs on a schedule runs again anyway. */
+function attemptsOf({ options: { attempts, everyMs } }: Definition): number {
+  return attempts ?? (everyMs === undefined ? ATTEMPTS_DEFAULT : 1)
 }

@@ -27,7 +27,7 @@ export interface JobStore {
   queue(name: string, options: WithoutConnection<QueueOptions>): QueueHandle
   worker(
     name: string,
-    processor: (job: { readonly data: JobData }) => Promise<void>,
+    processor: (job: { readonly name: string; readonly data: JobData }) => Promise<void>,
     options: WithoutConnection<WorkerOptions>,
   ): WorkerHandle
   /** @throws if the store does not answer */
@@ -41,7 +41,7 @@ export interface QueueHandle {
   upsertJobScheduler(
     id: string,
     repeat: { every: number },
-    template: { name: string; data: JobData },
+    template: { name: string; data: JobData; opts: JobsOptions },
   ): Promise<unknown>
   getJobCounts(...states: JobType[]): Promise<Record<string, number>>
   on(event: 'error', listener: (error: Error) => void): unknown
@@ -58,6 +58,7 @@ export interface WorkerHandle {
 
 /** A job whose handler threw. */
 export interface FailedJob {
+  readonly name: string
   readonly attemptsMade: number
   readonly opts: { readonly attempts?: number }
 }

@@ -11,6 +11,11 @@ export interface JobOptions {
   readonly attempts?: number
   /** How many of these jobs one process runs at once. Default 1. */
   readonly concurrency?: number
+  /**
+   * Chores share one queue, whose listener is one connection for all of them; each may wait a moment for another.
+   * Default false: a queue of its own, so that no other kind of job stands in its way.
+   */
+  readonly isChore?: boolean
 }
 
 export interface AddOptions {

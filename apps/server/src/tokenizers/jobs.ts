@@ -18,7 +18,7 @@ export interface DriftJobDependencies {
 
 /** Names the job that compares tokenizers with providers. */
 export function defineDriftJob(jobs: Jobs, dependencies: DriftJobDependencies): void {
-  jobs.define(MEASURE_DRIFT, () => watchDrift(dependencies), { everyMs: EVERY_MS, attempts: 1 })
+  jobs.define(MEASURE_DRIFT, () => watchDrift(dependencies), { everyMs: EVERY_MS, isChore: true })
 }
 
 /** Measures all tokenizers, and warns of each that begins to drift or no longer does: once, not each time. */
