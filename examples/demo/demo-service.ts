@@ -29,6 +29,8 @@ export async function startDemoService(dataDir: string, apiKey: string): Promise
       LOG_LEVEL: 'warn',
       // The demo needs no network.
       TOKENTALLY_FX_URL: 'off',
+      // Its Slack is a server on this machine.
+      TOKENTALLY_WEBHOOK_ALLOW: '127.0.0.0/8',
     },
     stdio: ['ignore', 'pipe', 'pipe'],
     // Ctrl-C reaches the demo alone, which stops the app first and the service after it.

@@ -4,9 +4,10 @@ import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { flush, shutdown } from '@tokentally/meter'
 import { startFakeProvider } from '../../test/fake-provider/index.ts'
+import { awaitAlerts, BUDGET_USD, MARKUP, setUpBudgets, startDemoSlack } from './demo-alerts.ts'
 import { startDemoApp } from './demo-app.ts'
 import { type DemoOptions, HELP, readDemoOptions } from './demo-options.ts'
-import { budgetAlerts, fetchReport, reportTable, reportUrl } from './demo-report.ts'
+import { fetchReport, reportTable, reportUrl } from './demo-report.ts'
 import { startDemoService } from './demo-service.ts'
 import { sendRequest, sendRequests } from './demo-traffic.ts'
 
@@ -30,6 +31,13 @@ async function demo(options: DemoOptions, stopped: AbortSignal): Promise<void> {
   stack.defer(() => provider.close())
   say(`Fake provider:  ${provider.url}`)
 
+  const slack = await startDemoSlack()
+  stack.defer(() => slack.close())
+  await setUpBudgets(service.url, apiKey, slack.url)
+  say(
+    `Sold for:       list price + ${Number(MARKUP) * 100} %; a budget of $${BUDGET_USD} a month for each customer`,
+  )
+
   const app = await startDemoApp({
     serviceUrl: service.url,
     apiKey,
@@ -47,7 +55,8 @@ async function demo(options: DemoOptions, stopped: AbortSignal): Promise<void> {
   const report = await fetchReport(service.url, apiKey)
   say(reportTable(report))
   say('')
-  for (const alert of budgetAlerts(report)) say(alert)
+  for (const message of await awaitAlerts(service.url, apiKey, slack))
+    say(`Budget alert to Slack: ${message}`)
   say(`\nLook at it:     ${service.url}/docs`)
   say(`Report:         curl -H 'Authorization: Bearer ${apiKey}' '${reportUrl(service.url)}'`)
 
