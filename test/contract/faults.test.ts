@@ -168,7 +168,7 @@ describe('a database that goes away', () => {
     const service = await spawnService({ databaseUrl: proxy.url })
     closers.push(() => service.kill())
     const senders = new Senders(service)
-    for (let time = 0; time < 15; time++) {
+    for (let time = 0; time < 8; time++) {
       await senders.progress()
       if (time % 2 === 0) proxy.breakConnections()
       else {

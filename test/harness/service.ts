@@ -73,11 +73,12 @@ export async function spawnService(options: ServiceOptions): Promise<SpawnedServ
   try {
     await Promise.race([
       waitFor(() => urlIn() !== undefined, 'the service is ready', READY_TIMEOUT_MS),
-      exited.then((code) => Promise.reject(new Error(`The service ended with ${code}`))),
+      exited.then((code) => Promise.reject(new Error(`The service ended with ${code}:\n${output}`))),
     ])
-  } catch (cause) {
+  } catch (error) {
     child.kill('SIGKILL')
-    throw new Error(`The service did not start:\n${output}`, { cause })
+    if (child.exitCode !== null) throw error
+    throw new Error(`The service did not start:\n${output}`, { cause: error })
   }
   const url = urlIn()
   if (url === undefined || child.pid === undefined) throw new Error(`The service did not start:\n${output}`)

@@ -1,5 +1,6 @@
 import type { Pool, PoolClient } from 'pg'
 import { z } from 'zod'
+import { inTransaction } from '../database/transaction.ts'
 import type { Scope } from '../http/app.ts'
 
 export const scopeSchema = z.enum(['ingest', 'read', 'write', 'admin'])
@@ -91,25 +92,16 @@ export async function revokeKey(pool: Pool, organizationId: string, id: string):
  * @returns whether this call created it
  */
 export async function createFirstOrganization(pool: Pool, name: string, keyHash: Buffer): Promise<boolean> {
-  const client = await pool.connect()
-  try {
-    await client.query('begin')
+  return inTransaction(pool, async (client) => {
     const { rows } = await client.query<{ id: string }>(
       'insert into organization (name) values ($1) on conflict (name) do nothing returning id',
       [name],
     )
     const [organization] = rows
-    if (organization !== undefined) {
-      await insertKey(client, { organizationId: organization.id, name: 'owner', keyHash, scopes: ['admin'] })
-    }
-    await client.query('commit')
-    return organization !== undefined
-  } catch (error) {
-    await client.query('rollback').catch(() => undefined)
-    throw error
-  } finally {
-    client.release()
-  }
+    if (organization === undefined) return false
+    await insertKey(client, { organizationId: organization.id, name: 'owner', keyHash, scopes: ['admin'] })
+    return true
+  })
 }
 
 /** The id of an organization; undefined when there is none of this name. */

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import type { Pool, PoolClient } from 'pg'
+import type { Pool } from 'pg'
+import { inTransaction } from '../database/transaction.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Alert, AlertCandidate } from './alert.ts'
 import { insertAlerts, wakeSnoozed } from './alert-store.ts'
@@ -87,18 +88,4 @@ export async function remind({ pool, now, publicUrl, announce }: FireDependencie
     return deliveries
   })
   for (const { organizationId, id } of deliveries) announce({ organizationId, deliveryId: id })
-}
-
-async function inTransaction<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect()
-  try {
-    await client.query('begin')
-    const result = await work(client)
-    await client.query('commit')
-    client.release()
-    return result
-  } catch (error) {
-    client.release(true)
-    throw error
-  }
 }

@@ -7,6 +7,7 @@ import {
 } from '@tokentally/core'
 import type { Pool } from 'pg'
 import { z } from 'zod'
+import { inOneSnapshot } from '../database/transaction.ts'
 import type { App } from '../http/app.ts'
 import { Problem } from '../http/problem.ts'
 import {
@@ -18,7 +19,6 @@ import {
   versionToJson,
 } from './budget-json.ts'
 import { heldIn, heldScopeOf } from './holds/held-amounts.ts'
-import { inSnapshot } from './snapshot.ts'
 import { standingsOf } from './status.ts'
 import {
   type Budget,
@@ -52,7 +52,7 @@ export function registerBudgetRoutes(app: App, { pool, now }: BudgetRoutesDepend
     at: now(),
   })
   const statusesOf = async (organizationId: string, budgets: readonly Budget[]) => {
-    const { standings, held } = await inSnapshot(pool, async (client) => {
+    const { standings, held } = await inOneSnapshot(pool, async (client) => {
       const standings = await standingsOf(client, organizationId, budgets, now().getTime())
       const scopes = standings.map(({ status }) => heldScopeOf(status))
       return { standings, held: await heldIn(client, organizationId, now(), scopes) }

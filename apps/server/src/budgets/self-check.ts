@@ -1,7 +1,7 @@
 import { decimal, ZERO } from '@tokentally/core'
 import type { Pool } from 'pg'
+import { inOneSnapshot } from '../database/transaction.ts'
 import { dimensionOf } from '../reports/index.ts'
-import { inSnapshot } from './snapshot.ts'
 import { spendingBy } from './spending.ts'
 import { currentPeriod } from './status.ts'
 import { listBudgets } from './store.ts'
@@ -44,7 +44,7 @@ export async function checkLimits(pool: Pool, now: Date): Promise<LimitCheck> {
           : [[`${period.startMs} ${period.endMs}`, period] as const]
       }),
     )
-    differences += await inSnapshot(pool, async (client) => {
+    differences += await inOneSnapshot(pool, async (client) => {
       let different = 0
       for (const period of periods.values()) {
         const query = { organizationId, dimension: 'organization' as const, period, values: undefined }

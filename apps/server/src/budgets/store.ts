@@ -7,6 +7,7 @@ import {
 } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
 import { z } from 'zod'
+import { inTransaction } from '../database/transaction.ts'
 
 /** A budget in force. */
 export interface Budget {
@@ -171,31 +172,19 @@ async function noteVersion(
  * Changes budgets, policies or credit of an organization, one change after the other, all of it or nothing.
  * Whoever hands out decisions sees by the revision that there is something new.
  */
-export async function changeBudgets<T>(
+export function changeBudgets<T>(
   pool: Pool,
   organizationId: string,
   work: (client: PoolClient) => Promise<T>,
 ): Promise<T> {
-  const client = await pool.connect()
-  let failure: Error | undefined
-  try {
-    await client.query('begin')
+  return inTransaction(pool, async (client) => {
     await client.query(
       `insert into budget_revision (organization_id, revision) values ($1, 1)
        on conflict (organization_id) do update set revision = budget_revision.revision + 1`,
       [organizationId],
     )
-    const result = await work(client)
-    await client.query('commit')
-    return result
-  } catch (error) {
-    await client.query('rollback').catch((cause: unknown) => {
-      failure = new Error('rollback failed', { cause })
-    })
-    throw error
-  } finally {
-    client.release(failure)
-  }
+    return work(client)
+  })
 }
 
 /** What budgets said at given instants, by budget; those that were not in force then are missing. */

@@ -8,6 +8,7 @@ import {
   type RatingBook,
 } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
+import { inOneSnapshot, inTransaction } from '../database/transaction.ts'
 import { Problem } from '../http/problem.ts'
 import {
   appendWithin,
@@ -102,7 +103,7 @@ export async function previewCorrection(
   const book = await ratingBooks.refreshIfChanged()
   const work = new Work(request, { organizationId, correctionId: newCorrectionId(), book, nowMs })
   // One snapshot, so that the preview is of one moment.
-  return inTransaction(pool, 'begin isolation level repeatable read read only', async (client) => {
+  return inOneSnapshot(pool, async (client) => {
     for await (const rows of pagesOf(client, selection, work)) work.plan(rows)
     return work.preview()
   })
@@ -125,7 +126,7 @@ export async function applyCorrection(
   const hash = requestHash(request)
   // Before a connection is taken: whoever waits for the lock must not need a second one.
   const book = await ratingBooks.refreshIfChanged()
-  const result = await inTransaction(pool, 'begin', async (client) => {
+  const result = await inTransaction(pool, async (client) => {
     // First and in a statement of its own: what follows sees what was waited for.
     await lockForCorrection(client, organizationId)
     const standing = await findCorrection(client, organizationId, correctionId)
@@ -377,26 +378,4 @@ function notAsPreviewed(): Problem {
 
 function idTaken(): Problem {
   return new Problem({ code: 'conflict', detail: 'This id belongs to another correction, which stands.' })
-}
-
-async function inTransaction<Result>(
-  pool: Pool,
-  begin: string,
-  work: (client: PoolClient) => Promise<Result>,
-): Promise<Result> {
-  const client = await pool.connect()
-  let failure: Error | undefined
-  try {
-    await client.query(begin)
-    const result = await work(client)
-    await client.query('commit')
-    return result
-  } catch (error) {
-    await client.query('rollback').catch((cause: unknown) => {
-      failure = new Error('rollback failed', { cause })
-    })
-    throw error
-  } finally {
-    client.release(failure)
-  }
 }

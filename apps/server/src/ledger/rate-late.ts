@@ -9,6 +9,7 @@ import {
   ZERO,
 } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
+import { inTransaction } from '../database/transaction.ts'
 import type { StoredLine } from './ledger-row.ts'
 import { lockAgainstCorrections, STANDING } from './standing.ts'
 import { type StoredEventRow, storedEvent } from './stored-event.ts'
@@ -136,22 +137,14 @@ function ratedOnArrival(row: StoredEventRow): NonNullable<Rating['earlier']> {
 
 async function append(pool: Pool, ratings: readonly LateRating[], ratedAt: Date): Promise<number> {
   if (ratings.length === 0) return 0
-  const client = await pool.connect()
-  try {
-    await client.query('begin')
+  return inTransaction(pool, async (client) => {
     // Waited for in a statement of its own: the next one sees what the correction has taken back.
     await lockAgainstCorrections(
       client,
       ratings.map(({ row }) => row.organization_id),
     )
-    const appended = await insert(client, ratings, ratedAt)
-    await client.query('commit')
-    client.release()
-    return appended
-  } catch (error) {
-    client.release(true)
-    throw error
-  }
+    return insert(client, ratings, ratedAt)
+  })
 }
 
 async function insert(client: PoolClient, ratings: readonly LateRating[], ratedAt: Date): Promise<number> {

@@ -1,4 +1,5 @@
 import type { Pool } from 'pg'
+import { inTransaction } from '../database/transaction.ts'
 import { type DifferingRate, insertRates, type NewRate } from './currency-store.ts'
 import type { DailyRate } from './ecb-file.ts'
 import type { RatingBookCache } from './rating-book-cache.ts'
@@ -24,19 +25,13 @@ export async function loadRates(
   to: { readonly owner: string | null; readonly source: string },
   rates: readonly NewRate[],
 ): Promise<LoadedRates> {
-  const client = await pool.connect()
-  let isClean = false
-  try {
-    await client.query('begin')
-    const { added, differing } = await insertRates(client, to, rates)
-    if (added > 0) await announceRatingChange(client)
-    await client.query('commit')
-    isClean = true
-    if (added > 0) await ratingBooks.refresh()
-    return { rates: rates.length, added, differing }
-  } finally {
-    client.release(!isClean)
-  }
+  const { added, differing } = await inTransaction(pool, async (client) => {
+    const inserted = await insertRates(client, to, rates)
+    if (inserted.added > 0) await announceRatingChange(client)
+    return inserted
+  })
+  if (added > 0) await ratingBooks.refresh()
+  return { rates: rates.length, added, differing }
 }
 
 /** A daily rate holds from the beginning of its day, UTC. */

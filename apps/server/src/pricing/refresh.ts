@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { isLargeChange, type PriceVersion, priceChanges } from '@tokentally/core'
 import { type CatalogueModel, cataloguePriceId } from '@tokentally/prices'
 import type { Pool, PoolClient } from 'pg'
+import { inTransaction } from '../database/transaction.ts'
 import {
   decideModels,
   insertRefresh,
@@ -272,21 +273,9 @@ function newVersions(entry: CatalogueModel, source: string, supersedesAtMs: numb
   }))
 }
 
-async function withRefreshLock<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect()
-  let failure: Error | undefined
-  try {
-    await client.query('begin')
+function withRefreshLock<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
+  return inTransaction(pool, async (client) => {
     await client.query(`select pg_advisory_xact_lock(${REFRESH_LOCK})`)
-    const result = await work(client)
-    await client.query('commit')
-    return result
-  } catch (error) {
-    await client.query('rollback').catch((cause: unknown) => {
-      failure = new Error('rollback failed', { cause })
-    })
-    throw error
-  } finally {
-    client.release(failure)
-  }
+    return work(client)
+  })
 }

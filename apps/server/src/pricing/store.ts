@@ -10,7 +10,7 @@ import {
 } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
 import { z } from 'zod'
-import { inOneSnapshot } from '../database/snapshot.ts'
+import { inOneSnapshot, inTransaction } from '../database/transaction.ts'
 import { loadCurrencyBook } from './currency-store.ts'
 import { loadMarkupRules } from './markup-store.ts'
 
@@ -71,24 +71,11 @@ export async function readRevision(database: Pool | PoolClient): Promise<number>
 }
 
 /** Runs a change of the price book alone: nothing is appended to the ledger meanwhile. */
-export async function changePriceBook<T>(pool: Pool, change: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect()
-  let failure: Error | undefined
-  try {
-    await client.query('begin')
+export function changePriceBook<T>(pool: Pool, change: (client: PoolClient) => Promise<T>): Promise<T> {
+  return inTransaction(pool, async (client) => {
     await client.query(`select pg_advisory_xact_lock(${PRICE_BOOK_LOCK})`)
-    const result = await change(client)
-    await client.query('commit')
-    return result
-  } catch (error) {
-    await client.query('rollback').catch((cause: unknown) => {
-      failure = new Error('rollback failed', { cause })
-    })
-    throw error
-  } finally {
-    // A connection that cannot even roll back is thrown away, not handed to the next one.
-    client.release(failure)
-  }
+    return change(client)
+  })
 }
 
 /**

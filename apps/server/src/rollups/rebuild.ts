@@ -1,4 +1,5 @@
 import type { Pool } from 'pg'
+import { inTransaction } from '../database/transaction.ts'
 import { ENTRY_SIGN } from './roll-up.ts'
 
 /** A sum of the rollups that is not the sum of the ledger. */
@@ -74,17 +75,10 @@ export async function compareRollups(pool: Pool): Promise<readonly RollupDiffere
 
 /** Forgets all rollups; the next `rollUp` makes them again from the ledger. Reports stay exact meanwhile. */
 export async function resetRollups(pool: Pool): Promise<void> {
-  const client = await pool.connect()
-  try {
-    await client.query('begin')
+  await inTransaction(pool, async (client) => {
     await client.query("select pg_advisory_xact_lock(hashtext('tokentally.rollup'))")
     await client.query('delete from usage_rollup')
     await client.query('delete from usage_summary')
     await client.query('update ledger_batch set rolled_up_at = null where rolled_up_at is not null')
-    await client.query('commit')
-    client.release()
-  } catch (error) {
-    client.release(true)
-    throw error
-  }
+  })
 }

@@ -1,4 +1,5 @@
-import type { Pool, PoolClient } from 'pg'
+import type { Pool } from 'pg'
+import { inTransaction } from '../database/transaction.ts'
 
 /** Batches taken into one transaction; at 5,000 events each that is about a second of work. */
 const BATCHES_MAX = 200
@@ -157,19 +158,5 @@ export async function rollupLag(pool: Pool, now: () => Date): Promise<RollupLag>
   return {
     openBatches: row?.open ?? 0,
     lagSeconds: oldest === null ? 0 : Math.max(0, (now().getTime() - oldest.getTime()) / 1000),
-  }
-}
-
-async function inTransaction<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect()
-  try {
-    await client.query('begin')
-    const result = await work(client)
-    await client.query('commit')
-    client.release()
-    return result
-  } catch (error) {
-    client.release(true)
-    throw error
   }
 }

@@ -9,7 +9,7 @@ import {
   ZERO,
 } from '@tokentally/core'
 import type { Pool } from 'pg'
-import { inOneSnapshot } from '../database/snapshot.ts'
+import { inOneSnapshot } from '../database/transaction.ts'
 import {
   type ChosenRule,
   type Slice,

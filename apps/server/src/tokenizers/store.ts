@@ -1,4 +1,5 @@
 import type { Pool, PoolClient } from 'pg'
+import { inTransaction } from '../database/transaction.ts'
 import { STANDING } from '../ledger/index.ts'
 import type { DriftSums } from './drift.ts'
 
@@ -111,9 +112,7 @@ export async function replaceStates(
   states: readonly DriftState[],
   measuredAt: Date,
 ): Promise<readonly TokenizerUse[]> {
-  const client = await pool.connect()
-  try {
-    await client.query('begin')
+  const before = await inTransaction(pool, async (client) => {
     await client.query(LOCK)
     const { rows } = await client.query<MeasuredRow>(OLD)
     await client.query('delete from tokenizer_drift')
@@ -128,19 +127,14 @@ export async function replaceStates(
       states.map(({ isDrifting }) => isDrifting),
       states.map(() => measuredAt),
     ])
-    await client.query('commit')
-    return rows.map((row) => ({
-      organizationId: row.organization_id,
-      tokenizer: row.tokenizer,
-      provider: row.provider,
-      model: row.model,
-    }))
-  } catch (error) {
-    await client.query('rollback')
-    throw error
-  } finally {
-    client.release()
-  }
+    return rows
+  })
+  return before.map((row) => ({
+    organizationId: row.organization_id,
+    tokenizer: row.tokenizer,
+    provider: row.provider,
+    model: row.model,
+  }))
 }
 
 // Of all organizations together: a metric has few labels. The worst ones, so that they are bounded.

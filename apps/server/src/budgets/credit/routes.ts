@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { decimalText } from '@tokentally/core'
 import type { Pool } from 'pg'
 import { z } from 'zod'
+import { inOneSnapshot } from '../../database/transaction.ts'
 import type { App } from '../../http/app.ts'
 import { Problem } from '../../http/problem.ts'
 import { heldIn, heldScopeOfCredit } from '../holds/held-amounts.ts'
-import { inSnapshot } from '../snapshot.ts'
 import { changeBudgets } from '../store.ts'
 import { creditAccounts } from './balance.ts'
 import { type CreditEntry, insertEntry, listEntries, openAccount, setAutoRefill } from './credit-store.ts'
@@ -174,7 +174,7 @@ export function registerCreditRoutes(
   )
 
   async function creditOf(organizationId: string, customer: string): Promise<z.input<typeof creditJson>> {
-    const { account, held } = await inSnapshot(pool, async (client) => {
+    const { account, held } = await inOneSnapshot(pool, async (client) => {
       const [account] = await creditAccounts(client, organizationId, [customer])
       const [held] = await heldIn(client, organizationId, now(), [heldScopeOfCredit(customer)])
       return { account, held }
