@@ -28,7 +28,7 @@ export class SpooledEvent {
   }
 }
 
-/** Versions up to 0.1.0 kept the meter's own object as it was. */
+/** Files written before the spool kept spans hold the meter's own object as it was. */
 function readEvent(json: string): UsageEvent | { readonly unreadable: string } {
   try {
     const value: unknown = JSON.parse(json)
