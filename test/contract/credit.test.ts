@@ -93,6 +93,8 @@ describe('prepaid credit', () => {
     const answers = await Promise.all([pay('5', body), pay('5', body), pay('5.0', body)])
     expect(answers.map((answer) => answer.status).sort()).toEqual([200, 200, 201])
     expect(pathsOf(problemOf(await pay('6', body), 409))).toEqual(['idempotency_key'])
+    // No digit is lost on the way: a float would not tell this one from the first.
+    expect(pathsOf(problemOf(await pay('5.000000000000000001', body), 409))).toEqual(['idempotency_key'])
     expect((await credit()).balance).toBe('5')
   })
 

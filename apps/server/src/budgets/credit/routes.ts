@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { decimalText } from '@tokentally/core'
+import { decimal, decimalText } from '@tokentally/core'
 import type { Pool } from 'pg'
 import { z } from 'zod'
 import { inOneSnapshot } from '../../database/transaction.ts'
@@ -120,7 +120,7 @@ export function registerCreditRoutes(
           at: now(),
         })
       })
-      if (!isNew && (entry.kind !== body.kind || Number(entry.amountUsd) !== Number(body.amount))) {
+      if (!isNew && (entry.kind !== body.kind || !decimal(entry.amountUsd).eq(decimal(body.amount)))) {
         throw new Problem({
           code: 'conflict',
           detail: 'Another entry has this key, and stands.',
