@@ -5,7 +5,7 @@ import type { App } from '../http/app.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { type Alert, alertDetailsSchema, scopeOf } from './alert.ts'
 import { acknowledgeAlerts, findAlert, listAlerts, snoozeAlert } from './alert-store.ts'
-import { pageOf, pageParameters, parseCursor } from './page-cursor.ts'
+import { pageOf, pageParameters, positionOfCursor } from './page-cursor.ts'
 import { type AlertSettings, readSettings, writeSettings } from './settings-store.ts'
 
 export interface AlertsDependencies {
@@ -67,7 +67,7 @@ export function registerAlertList(app: App, { pool, now }: AlertsDependencies): 
       },
     },
     async ({ organizationId, query }) => {
-      const after = query.cursor === undefined ? undefined : parseCursor(query.cursor)
+      const after = query.cursor === undefined ? undefined : positionOfCursor(query.cursor)
       const alerts = await listAlerts(pool, {
         organizationId,
         state: query.state,

@@ -19,7 +19,7 @@ import {
 import { type DeliverDependencies, deliver } from './deliver.ts'
 import { type Delivery, findDelivery, insertDeliveries, listDeliveries } from './delivery-store.ts'
 import { testMessage } from './message.ts'
-import { pageOf, pageParameters, parseCursor } from './page-cursor.ts'
+import { pageOf, pageParameters, positionOfCursor } from './page-cursor.ts'
 import { newWebhookSecret } from './webhook-message.ts'
 
 export interface ChannelRouteDependencies extends DeliverDependencies {
@@ -310,7 +310,7 @@ function registerDeliveryRoutes(app: App, dependencies: ChannelRouteDependencies
     },
     async ({ organizationId, params, query }) => {
       const channel = await existing(dependencies, organizationId, params.id)
-      const after = query.cursor === undefined ? undefined : parseCursor(query.cursor)
+      const after = query.cursor === undefined ? undefined : positionOfCursor(query.cursor)
       const deliveries = await listDeliveries(pool, {
         organizationId,
         channelId: channel.id,

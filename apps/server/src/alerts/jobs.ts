@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { createAnnouncer } from '../queue/announcer.ts'
 import type { Jobs } from '../queue/jobs.ts'
 import { type DeliverDependencies, deliver } from './deliver.ts'
 import { type DeliveryId, listDue, trimDeliveries } from './delivery-store.ts'
@@ -150,13 +151,5 @@ export function createEvaluationAnnouncer(
   jobs: Pick<Jobs, 'add'>,
   onError: (error: unknown) => void,
 ): () => void {
-  let isAnnounced = false
-  return () => {
-    if (isAnnounced) return
-    isAnnounced = true
-    setTimeout(() => {
-      isAnnounced = false
-      jobs.add(EVALUATE, {}, { dedupeId: EVALUATE }).catch(onError)
-    }, ANNOUNCE_EVERY_MS).unref()
-  }
+  return createAnnouncer(jobs, EVALUATE, { everyMs: ANNOUNCE_EVERY_MS, onError })
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { Problem } from '../http/problem.ts'
+import { formatCursor, parseCursor } from '../http/page-cursor.ts'
 
 const cursorSchema = z.tuple([z.iso.datetime(), z.uuid()])
 
@@ -9,22 +9,10 @@ export interface PagePosition {
   readonly id: string
 }
 
-export function formatCursor({ at, id }: PagePosition): string {
-  return Buffer.from(JSON.stringify([at.toISOString(), id])).toString('base64url')
-}
-
 /** @throws Problem when the text is no cursor */
-export function parseCursor(cursor: string): PagePosition {
-  try {
-    const [at, id] = cursorSchema.parse(JSON.parse(Buffer.from(cursor, 'base64url').toString()))
-    return { at: new Date(at), id }
-  } catch (cause) {
-    throw new Problem({
-      code: 'invalid-request',
-      errors: [{ path: 'cursor', message: 'is not a cursor from an earlier page' }],
-      cause,
-    })
-  }
+export function positionOfCursor(cursor: string): PagePosition {
+  const [at, id] = parseCursor(cursor, cursorSchema)
+  return { at: new Date(at), id }
 }
 
 /** The query parameters of every list here. */
@@ -41,5 +29,7 @@ export function pageOf<Item>(
 ): { readonly page: readonly Item[]; readonly nextCursor: string | null } {
   const page = items.slice(0, limit)
   const last = items.length > limit ? page.at(-1) : undefined
-  return { page, nextCursor: last === undefined ? null : formatCursor(positionOf(last)) }
+  if (last === undefined) return { page, nextCursor: null }
+  const { at, id } = positionOf(last)
+  return { page, nextCursor: formatCursor([at.toISOString(), id]) }
 }

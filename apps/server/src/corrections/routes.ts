@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
-import { decodeCursor, encodeCursor, listCorrectionEntries } from '../reports/index.ts'
+import { encodeCursor, listCorrectionEntries, noCursor, readCursor } from '../reports/index.ts'
 import { applyCorrection, type CorrectionDependencies, EVENTS_MAX, previewCorrection } from './correct.ts'
 import { correctionJson, correctionToJson, previewJson, previewToJson } from './correction-json.ts'
 import { correctionRequestSchema } from './request.ts'
@@ -105,7 +105,7 @@ function registerOne(app: App, { pool }: CorrectionRouteDependencies): void {
     },
     async ({ organizationId, params, query }) => {
       const correctionId = params.correction_id
-      const after = query.cursor === undefined ? undefined : cursorOf(query.cursor)
+      const after = query.cursor === undefined ? undefined : readCursor(query.cursor)
       const found = isUuid(correctionId)
         ? await findCorrection(pool, organizationId, correctionId)
         : undefined
@@ -133,23 +133,10 @@ function registerOne(app: App, { pool }: CorrectionRouteDependencies): void {
   )
 }
 
-function cursorOf(text: string) {
-  const position = decodeCursor(text)
-  if (position === undefined) throw noCursor()
-  return position
-}
-
 function positionOf(text: string): CorrectionPosition {
-  const { tsMs, eventId } = cursorOf(text)
+  const { tsMs, eventId } = readCursor(text)
   if (!isUuid(eventId)) throw noCursor()
   return { createdAtMs: tsMs, id: eventId }
-}
-
-function noCursor(): Problem {
-  return new Problem({
-    code: 'invalid-request',
-    errors: [{ path: 'cursor', message: 'is no cursor of this list' }],
-  })
 }
 
 function isUuid(text: string): boolean {

@@ -1,3 +1,5 @@
+import { collectBytes } from '../http/collect-bytes.ts'
+
 /** Why metrics could not be had. */
 export type ScrapeFailure =
   /** No connection, or a broken one. */
@@ -49,7 +51,8 @@ export async function fetchMetrics(url: string, { timeoutMs, bytesMax }: FetchLi
       await response.body?.cancel()
       throw new ScrapeError('status', `answered ${response.status}`)
     }
-    return await readText(response, bytesMax)
+    const tooLarge = () => new ScrapeError('too_large', `answered more than ${bytesMax} bytes`)
+    return (await collectBytes(response.body ?? [], bytesMax, tooLarge)).toString('utf8')
   } catch (error) {
     if (error instanceof ScrapeError) throw error
     if (signal.aborted) {
@@ -57,16 +60,4 @@ export async function fetchMetrics(url: string, { timeoutMs, bytesMax }: FetchLi
     }
     throw new ScrapeError('unreachable', 'could not be reached', { cause: error })
   }
-}
-
-async function readText(response: Response, bytesMax: number): Promise<string> {
-  const chunks: Uint8Array[] = []
-  let bytes = 0
-  for await (const chunk of response.body ?? []) {
-    bytes += chunk.byteLength
-    // Leaving the loop cancels the body.
-    if (bytes > bytesMax) throw new ScrapeError('too_large', `answered more than ${bytesMax} bytes`)
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
 }

@@ -14,6 +14,7 @@ import {
 import type { Pool } from 'pg'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
+import { formatCursor, parseCursor } from '../http/page-cursor.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { changeMarkupRules } from './change-markup-rules.ts'
 import { markupRuleAnswer, versionToJson } from './markup-json.ts'
@@ -72,7 +73,7 @@ function registerReading(app: App, { pool, now }: MarkupRoutesDeps): void {
       }
       const nowMs = now().getTime()
       const atMs = query.at === undefined ? undefined : Date.parse(query.at)
-      const after = query.cursor === undefined ? undefined : parseCursor(query.cursor)
+      const after = query.cursor === undefined ? undefined : parseCursor(query.cursor, cursorSchema)
       const shown = shownRules(await listMarkupRules(pool, organizationId), nowMs)
         .filter(({ span }) => {
           if (query.history === true) return true
@@ -318,19 +319,3 @@ function comparePositions(a: RulePosition, b: RulePosition): number {
 }
 
 const cursorSchema = z.tuple([z.string(), z.number().int().min(0)])
-
-function formatCursor(position: RulePosition): string {
-  return Buffer.from(JSON.stringify(position)).toString('base64url')
-}
-
-function parseCursor(cursor: string): RulePosition {
-  try {
-    return cursorSchema.parse(JSON.parse(Buffer.from(cursor, 'base64url').toString()))
-  } catch (cause) {
-    throw new Problem({
-      code: 'invalid-request',
-      errors: [{ path: 'cursor', message: 'is not a cursor from an earlier page' }],
-      cause,
-    })
-  }
-}

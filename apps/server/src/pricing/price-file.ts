@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises'
 import { type CatalogueModel, parseCatalogueFile } from '@tokentally/prices'
+import { collectBytes } from '../http/collect-bytes.ts'
 
 /** A price file is fetched in this time or not at all. */
 const TIMEOUT_MS = 30_000
@@ -56,13 +57,6 @@ async function fileText(path: string): Promise<string> {
 }
 
 async function collect(chunks: AsyncIterable<Uint8Array>, location: string): Promise<string> {
-  const parts: Uint8Array[] = []
-  let bytes = 0
-  for await (const chunk of chunks) {
-    bytes += chunk.length
-    if (bytes > MAX_BYTES)
-      throw new PriceFileUnavailable(`${priceFileSource(location)} is larger than 32 MiB`)
-    parts.push(chunk)
-  }
-  return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(parts))
+  const tooLarge = () => new PriceFileUnavailable(`${priceFileSource(location)} is larger than 32 MiB`)
+  return new TextDecoder('utf-8', { fatal: true }).decode(await collectBytes(chunks, MAX_BYTES, tooLarge))
 }

@@ -1,4 +1,5 @@
 import type { Pool } from 'pg'
+import { collectBytes } from '../http/collect-bytes.ts'
 import type { Jobs } from '../queue/jobs.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -62,13 +63,8 @@ export async function refreshFx(
     await response.body?.cancel()
     throw new Error(`answered ${response.status}`)
   }
-  const chunks: Uint8Array[] = []
-  let bytes = 0
-  for await (const chunk of response.body ?? []) {
-    bytes += chunk.byteLength
-    if (bytes > BYTES_MAX) throw new Error(`answered more than ${BYTES_MAX} bytes`)
-    chunks.push(chunk)
-  }
-  const rates = readRatesFile(Buffer.concat(chunks).toString('utf8'))
+  const tooLarge = () => new Error(`answered more than ${BYTES_MAX} bytes`)
+  const file = await collectBytes(response.body ?? [], BYTES_MAX, tooLarge)
+  const rates = readRatesFile(file.toString('utf8'))
   return loadRates(dependencies, { owner: null, source: ECB }, fromDaily(rates))
 }

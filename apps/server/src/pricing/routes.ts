@@ -1,6 +1,7 @@
 import { catalogueProvider } from '@tokentally/core'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
+import { formatCursor, parseCursor } from '../http/page-cursor.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { addPrice } from './add-price.ts'
 import { isoOrNull, ownPriceJson, priceJson, priceToJson, ratesFromJson, ratesToJson } from './price-json.ts'
@@ -62,14 +63,17 @@ function registerList(app: App, { pool, ratingBooks }: PricingRoutesDeps): void 
         provider: id,
         model,
         alsoIds: also.map((version) => version.id),
-        after: query.cursor === undefined ? undefined : parseCursor(query.cursor),
+        after: query.cursor === undefined ? undefined : positionOf(query.cursor),
         limit: limit + 1,
       })
       const prices = page.slice(0, limit)
       const last = page.length > limit ? prices.at(-1) : undefined
       return {
         prices: prices.map(({ version, createdAt }) => priceToJson(version, createdAt)),
-        next_cursor: last === undefined ? null : formatCursor(last.version),
+        next_cursor:
+          last === undefined
+            ? null
+            : formatCursor([last.version.provider, last.version.model, last.version.sequence]),
       }
     },
   )
@@ -219,20 +223,7 @@ function registerModels(app: App, { ratingBooks, now }: PricingRoutesDeps): void
 
 const cursorSchema = z.tuple([z.string(), z.string(), z.number().int().min(0)])
 
-function formatCursor({ provider, model, sequence }: PricePosition): string {
-  return Buffer.from(JSON.stringify([provider, model, sequence])).toString('base64url')
-}
-
-function parseCursor(cursor: string): PricePosition {
-  try {
-    const text = Buffer.from(cursor, 'base64url').toString()
-    const [provider, model, sequence] = cursorSchema.parse(JSON.parse(text))
-    return { provider, model, sequence }
-  } catch (cause) {
-    throw new Problem({
-      code: 'invalid-request',
-      errors: [{ path: 'cursor', message: 'is not a cursor from an earlier page' }],
-      cause,
-    })
-  }
+function positionOf(cursor: string): PricePosition {
+  const [provider, model, sequence] = parseCursor(cursor, cursorSchema)
+  return { provider, model, sequence }
 }

@@ -1,5 +1,6 @@
 import { chargedAmount, decimalText, type UsageEventJson, usageEventToJson } from '@tokentally/core'
 import type { Pool } from 'pg'
+import { Problem } from '../http/problem.ts'
 import { type RatedEventRow, SELECT_RATED_EVENTS, storedEvent, storedRating } from '../ledger/index.ts'
 import { moneyText } from './aggregate.ts'
 import { filterConditions } from './aggregate-query.ts'
@@ -235,8 +236,23 @@ export function encodeCursor(position: EventPosition): string {
 /** End of the year 9999; no event is later. */
 const TS_MAX_MS = Date.UTC(10_000, 0, 1) - 1
 
+/** @throws Problem naming `cursor` when the text is no cursor of a list of events */
+export function readCursor(text: string): EventPosition {
+  const position = decodeCursor(text)
+  if (position === undefined) throw noCursor()
+  return position
+}
+
+/** What a cursor of another list is answered with. */
+export function noCursor(): Problem {
+  return new Problem({
+    code: 'invalid-request',
+    errors: [{ path: 'cursor', message: 'is no cursor of this list' }],
+  })
+}
+
 /** @returns undefined when the text is no cursor of ours */
-export function decodeCursor(text: string): EventPosition | undefined {
+function decodeCursor(text: string): EventPosition | undefined {
   try {
     const parsed: unknown = JSON.parse(Buffer.from(text, 'base64url').toString())
     if (!Array.isArray(parsed)) return undefined

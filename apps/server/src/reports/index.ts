@@ -1,7 +1,13 @@
 export { aggregate, bucketText, type Sums } from './aggregate.ts'
 export { bucketExpression, filterConditions, type Granularity } from './aggregate-query.ts'
 export { DIMENSION_COLUMNS, type DimensionFilter, dimensionOf } from './dimensions.ts'
-export { decodeCursor, type EventPosition, encodeCursor, listCorrectionEntries } from './events-query.ts'
+export {
+  type EventPosition,
+  encodeCursor,
+  listCorrectionEntries,
+  noCursor,
+  readCursor,
+} from './events-query.ts'
 export { readFilters } from './filters.ts'
 export { rangeParameters, readPeriod } from './period.ts'
 export { type ReportDependencies, registerReportRoutes } from './routes.ts'

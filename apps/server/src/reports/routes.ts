@@ -4,7 +4,7 @@ import type { App } from '../http/app.ts'
 import { Problem } from '../http/problem.ts'
 import { aggregate } from './aggregate.ts'
 import { DIMENSION_COLUMNS, type Dimension, dimensionOf } from './dimensions.ts'
-import { decodeCursor, encodeCursor, findEvent, listEvents } from './events-query.ts'
+import { encodeCursor, findEvent, listEvents, readCursor } from './events-query.ts'
 import { readFilters } from './filters.ts'
 import { rangeParameters as range, readPeriod } from './period.ts'
 import { usageCsv } from './usage-csv.ts'
@@ -91,13 +91,7 @@ export function registerReportRoutes(app: App, { pool, now }: ReportDependencies
     handler: async (request) => {
       const { query } = request
       const period = readPeriod(query, now().getTime())
-      const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor)
-      if (query.cursor !== undefined && after === undefined) {
-        throw new Problem({
-          code: 'invalid-request',
-          errors: [{ path: 'cursor', message: 'is no cursor of this list' }],
-        })
-      }
+      const after = query.cursor === undefined ? undefined : readCursor(query.cursor)
       const events = await listEvents(pool, {
         organizationId: request.organizationId,
         ...period,

@@ -1,4 +1,5 @@
 import type { Pool } from 'pg'
+import { createAnnouncer } from '../queue/announcer.ts'
 import type { Jobs } from '../queue/jobs.ts'
 import { rollUp } from './roll-up.ts'
 
@@ -29,13 +30,5 @@ export function defineRollupJobs(jobs: Jobs, { pool, now }: RollupJobDependencie
  * second. Failures are reported and forgotten, because the schedule comes by anyway.
  */
 export function createRollupAnnouncer(jobs: Jobs, onError: (error: unknown) => void): () => void {
-  let isAnnounced = false
-  return () => {
-    if (isAnnounced) return
-    isAnnounced = true
-    setTimeout(() => {
-      isAnnounced = false
-      jobs.add(ROLL_UP, {}, { dedupeId: ROLL_UP }).catch(onError)
-    }, ANNOUNCE_EVERY_MS).unref()
-  }
+  return createAnnouncer(jobs, ROLL_UP, { everyMs: ANNOUNCE_EVERY_MS, onError })
 }
