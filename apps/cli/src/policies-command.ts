@@ -1,22 +1,23 @@
 import { readFile } from 'node:fs/promises'
 import { z } from 'zod'
-import { type FileProblem, readPolicyFile } from './policy-file.ts'
-import { requestService, type ServiceAddress } from './service-request.ts'
-import { ServiceError } from './service-source.ts'
+import { readPolicyFile } from './policy-file.ts'
+import {
+  askService,
+  baseOf,
+  type ServiceAddress,
+  type ServiceAnswer,
+  ServiceError,
+} from './service-request.ts'
 import { printable } from './table.ts'
 import type { Terminal } from './terminal.ts'
-
-/** Something in a file of policies is wrong. Each problem was written as `FILE:LINE:COLUMN: message`. */
-export class WrongPolicies extends Error {
-  override readonly name = 'WrongPolicies'
-}
+import { wrongFile } from './wrong-file.ts'
 
 const answerSchema = z.object({
   dry_run: z.boolean(),
   changes: z.array(z.object({ name: z.string(), kind: z.string(), action: z.string() })),
 })
 
-/** Reads a file of policies and says what is wrong with it. @throws WrongPolicies when something is */
+/** Reads a file of policies and says what is wrong with it. @throws WrongFile when something is */
 export async function checkPolicies(path: string, terminal: Terminal): Promise<void> {
   const policies = await read(path, terminal)
   terminal.stdout.write(
@@ -24,7 +25,7 @@ export async function checkPolicies(path: string, terminal: Terminal): Promise<v
   )
 }
 
-/** Applies a file of policies to a service, all of it or nothing. @throws WrongPolicies, ServiceError */
+/** Applies a file of policies to a service, all of it or nothing. @throws WrongFile, ServiceError */
 export async function applyPolicies(
   path: string,
   { isDryRun, prune }: { readonly isDryRun: boolean; readonly prune: boolean },
@@ -32,11 +33,12 @@ export async function applyPolicies(
   terminal: Terminal,
 ): Promise<void> {
   const policies = await read(path, terminal)
-  const answer = answerSchema.safeParse(
-    await requestService(service, '/api/v1/policies/apply', { policies, prune, dry_run: isDryRun }),
-  )
-  if (!answer.success) throw new ServiceError(`${service.url} does not answer as a TokenTally service`)
-  for (const { name, kind, action } of answer.data.changes) {
+  const answer = await askService(service, '/api/v1/policies/apply', { policies, prune, dry_run: isDryRun })
+  const base = baseOf(service.url)
+  if (!answer.ok) throw new ServiceError(`${base} answered ${answer.status}${problemText(answer.problem)}`)
+  const applied = answerSchema.safeParse(answer.json)
+  if (!applied.success) throw new ServiceError(`${service.url} does not answer as a TokenTally service`)
+  for (const { name, kind, action } of applied.data.changes) {
     terminal.stdout.write(`${action.padEnd(9)} ${kind.padEnd(10)} ${printable(name)}\n`)
   }
   if (isDryRun) terminal.stdout.write('Nothing was done: this was a dry run.\n')
@@ -45,11 +47,11 @@ export async function applyPolicies(
 async function read(path: string, terminal: Terminal) {
   const file = readPolicyFile(await readFile(path, 'utf8'))
   if (file.ok) return file.policies
-  for (const problem of file.problems) terminal.stderr.write(`${printable(lineOf(path, problem))}\n`)
-  const count = file.problems.length === 1 ? '1 problem' : `${file.problems.length} problems`
-  throw new WrongPolicies(`${count} in ${printable(path)}; nothing was changed`)
+  throw wrongFile(path, file.problems, terminal)
 }
 
-function lineOf(path: string, { line, column, message }: FileProblem): string {
-  return `${path}:${line}:${column}: ${message}`
+/** What the service says, with every field that it complains about. */
+function problemText({ detail, errors = [] }: Extract<ServiceAnswer, { ok: false }>['problem']): string {
+  const fields = errors.map(({ path, message }) => `\n  ${path} ${message}`).join('')
+  return `${detail === undefined ? '' : `: ${detail}`}${fields}`
 }

@@ -1,13 +1,7 @@
 import { type ParsedPolicies, type PolicyJson, parsePolicies } from '@tokentally/core'
-import { LineCounter, parseDocument } from 'yaml'
-
-/** Something wrong in a file of policies. */
-export interface FileProblem {
-  /** From 1. */
-  readonly line: number
-  readonly column: number
-  readonly message: string
-}
+import type { Document } from 'yaml'
+import type { FileProblem } from './wrong-file.ts'
+import { parseLinedYaml, startOf } from './yaml-lines.ts'
 
 export type PolicyFile =
   | { readonly ok: true; readonly policies: readonly PolicyJson[] }
@@ -19,12 +13,7 @@ export type PolicyFile =
  * @param text the file's content
  */
 export function readPolicyFile(text: string): PolicyFile {
-  const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
-  const placeAt = (offset: number) => {
-    const { line, col } = lines.linePos(offset)
-    return { line: Math.max(1, line), column: Math.max(1, col) }
-  }
+  const { document, placeAt } = parseLinedYaml(text)
   if (document.errors.length > 0) {
     return {
       ok: false,
@@ -45,21 +34,16 @@ export function readPolicyFile(text: string): PolicyFile {
 }
 
 /** Where what a path names stands in the file; what is missing, where it should have stood. */
-function offsetOf(document: ReturnType<typeof parseDocument>, path: readonly string[]): number {
+function offsetOf(document: Document.Parsed, path: readonly string[]): number {
   for (let length = path.length; length > 0; length--) {
     const parts = path.slice(0, length)
-    const node: unknown = document.getIn(keysOf(parts), true)
-    if (hasRange(node)) return node.range[0]
+    const start = startOf(document.getIn(keysOf(parts), true))
+    if (start !== undefined) return start
   }
-  const { contents } = document
-  return hasRange(contents) ? contents.range[0] : 0
+  return startOf(document.contents) ?? 0
 }
 
 /** Elements of lists are found by number, fields by name. */
 function keysOf(parts: readonly string[]): (string | number)[] {
   return parts.map((part) => (/^\d+$/.test(part) ? Number(part) : part))
-}
-
-function hasRange(node: unknown): node is { readonly range: readonly [number, number, number] } {
-  return typeof node === 'object' && node !== null && 'range' in node && Array.isArray(node.range)
 }

@@ -6,13 +6,15 @@ import { z } from 'zod'
 import { COST_FORMATS, type CostFormat, printCosts } from './cost-command.ts'
 import { EXPORT_FORMATS, type ExportFormat, exportEvents } from './export-command.ts'
 import { openLocalSource } from './local-source.ts'
-import { applyPolicies, checkPolicies, WrongPolicies } from './policies-command.ts'
+import { applyPolicies, checkPolicies } from './policies-command.ts'
 import { LENGTHS, monthBefore, type RangeFlags, readRange } from './range.ts'
 import { RULE_FORMATS, type RuleFormat } from './rule-file.ts'
-import { applyRules, checkRules, WrongRules } from './rules-command.ts'
-import { openServiceSource, ServiceError } from './service-source.ts'
+import { applyRules, checkRules } from './rules-command.ts'
+import { ServiceError } from './service-request.ts'
+import { openServiceSource } from './service-source.ts'
 import { type Terminal, WrongUsage } from './terminal.ts'
 import type { CostQuery, UsageSource } from './usage-source.ts'
+import { WrongFile } from './wrong-file.ts'
 
 /** Done, also when there was nothing to show. */
 const DONE = 0
@@ -70,8 +72,7 @@ export async function runCommandLine(arguments_: readonly string[], terminal: Te
     if (
       error instanceof LocalFileError ||
       error instanceof ServiceError ||
-      error instanceof WrongRules ||
-      error instanceof WrongPolicies ||
+      error instanceof WrongFile ||
       isSystemError(error)
     )
       return FAILED

@@ -1,22 +1,19 @@
 import type { Position, RuleFileEntry, RuleFileIssue } from '@tokentally/core'
-import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml'
+import { isMap, isScalar, isSeq } from 'yaml'
+import { parseLinedYaml, startOf } from './yaml-lines.ts'
 
 /** Rules from a YAML or JSON file: `rules:` with a list, each rule with the fields of the API. */
 export function yamlRules(source: string): {
   readonly entries: readonly RuleFileEntry[]
   readonly issues: readonly RuleFileIssue[]
 } {
-  const lines = new LineCounter()
-  const document = parseDocument(source, { lineCounter: lines, prettyErrors: false, version: '1.2' })
+  const { document, placeAt } = parseLinedYaml(source)
   const issues: RuleFileIssue[] = []
-  const at = (offset: number | undefined): Position => {
-    const { line, col } = lines.linePos(offset ?? 0)
-    return { line: Math.max(1, line), column: Math.max(1, col) }
-  }
-  const place = (node: unknown): Position => at(rangeStart(node))
+  const place = (node: unknown): Position => placeAt(startOf(node) ?? 0)
   const complain = (position: Position, message: string) => issues.push({ ...position, message })
 
-  for (const { pos, message } of [...document.errors, ...document.warnings]) complain(at(pos[0]), message)
+  for (const { pos, message } of [...document.errors, ...document.warnings])
+    complain(placeAt(pos[0]), message)
   if (issues.length > 0) return { entries: [], issues }
   const { contents } = document
   if (!isMap(contents)) {
@@ -69,12 +66,4 @@ function plainValue(node: unknown, path: string, reading: Reading): unknown {
   if (node === null) return null
   reading.complain(reading.place(node), 'aliases are not taken: write the value')
   return null
-}
-
-function rangeStart(node: unknown): number | undefined {
-  return isNode(node) ? node.range?.[0] : undefined
-}
-
-function isNode(node: unknown): node is Node {
-  return typeof node === 'object' && node !== null && 'range' in node
 }

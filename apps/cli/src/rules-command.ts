@@ -2,23 +2,17 @@ import { readFile } from 'node:fs/promises'
 import type { RuleFile, RuleFileIssue } from '@tokentally/core'
 import { z } from 'zod'
 import { type RuleFormat, readRuleFile, ruleFormatOf } from './rule-file.ts'
-import { ServiceError } from './service-source.ts'
+import { askService, baseOf, ServiceError } from './service-request.ts'
 import { printable } from './table.ts'
 import type { Terminal } from './terminal.ts'
-
-const TIMEOUT_MS = 60_000
-
-/** Something in a rule file is wrong. Each problem was written as `FILE:LINE:COLUMN: message`. */
-export class WrongRules extends Error {
-  override readonly name = 'WrongRules'
-}
+import { wrongFile } from './wrong-file.ts'
 
 export interface RulesRequest {
   readonly path: string
   readonly format: RuleFormat | undefined
 }
 
-/** Checks a rule file without asking anybody. @throws WrongRules when it has problems */
+/** Checks a rule file without asking anybody. @throws WrongFile when it has problems */
 export async function checkRules(request: RulesRequest, terminal: Terminal): Promise<void> {
   const { rules } = await validRules(request, terminal)
   terminal.stdout.write(`${printable(request.path)}: ${countOf(rules.length)}, no problems.\n`)
@@ -35,7 +29,7 @@ export interface ApplyRequest extends RulesRequest {
 /**
  * Makes a service's markup rules those of the file: shows what changes, then changes it, all at once.
  *
- * @throws WrongRules when the file or the service finds problems; nothing was changed
+ * @throws WrongFile when the file or the service finds problems; nothing was changed
  */
 export async function applyRules(request: ApplyRequest, terminal: Terminal): Promise<void> {
   const file = await validRules(request, terminal)
@@ -58,16 +52,8 @@ export async function applyRules(request: ApplyRequest, terminal: Terminal): Pro
 
 async function validRules({ path, format }: RulesRequest, terminal: Terminal): Promise<RuleFile> {
   const file = readRuleFile(await readFile(path, 'utf8'), format ?? ruleFormatOf(path))
-  if (file.issues.length > 0) throw wrong(path, file.issues, terminal)
+  if (file.issues.length > 0) throw wrongFile(path, file.issues, terminal)
   return file
-}
-
-function wrong(path: string, issues: readonly RuleFileIssue[], terminal: Terminal): WrongRules {
-  for (const { line, column, message } of issues) {
-    terminal.stderr.write(`${printable(`${path}:${line}:${column}: ${message}`)}\n`)
-  }
-  const count = issues.length === 1 ? '1 problem' : `${issues.length} problems`
-  return new WrongRules(`${count} in ${printable(path)}; nothing was changed`)
 }
 
 const versionSchema = z.record(z.string(), z.unknown())
@@ -79,46 +65,28 @@ const changeSchema = z.object({
 })
 type Change = z.infer<typeof changeSchema>
 const answerSchema = z.object({ changes: z.array(changeSchema) })
-const problemSchema = z.object({
-  detail: z.string().optional(),
-  title: z.string().optional(),
-  errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
-})
-
 async function ask(
   { path, url, apiKey, prune }: ApplyRequest,
   file: RuleFile,
   isDryRun: boolean,
   terminal: Terminal,
 ): Promise<readonly Change[]> {
-  const base = url.replace(/\/+$/, '')
-  let response: Response
-  try {
-    response = await terminal.fetch(`${base}/api/v1/markup-rules/apply`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
-      body: JSON.stringify({ rules: file.rules, prune, dry_run: isDryRun }),
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    })
-  } catch (error) {
-    throw new ServiceError(
-      `${base} does not answer: ${error instanceof Error ? error.message : String(error)}`,
-      {
-        cause: error,
-      },
-    )
+  const base = baseOf(url)
+  const request = { rules: file.rules, prune, dry_run: isDryRun }
+  const answer = await askService(
+    { url, apiKey, fetch: terminal.fetch },
+    '/api/v1/markup-rules/apply',
+    request,
+  )
+  if (answer.ok) {
+    const applied = answerSchema.safeParse(answer.json)
+    if (!applied.success) throw new ServiceError(`${base} does not answer as a TokenTally service`)
+    return applied.data.changes
   }
-  const body: unknown = await response.json().catch(() => undefined)
-  if (response.ok) {
-    const answer = answerSchema.safeParse(body)
-    if (!answer.success) throw new ServiceError(`${base} does not answer as a TokenTally service`)
-    return answer.data.changes
-  }
-  const problem = problemSchema.safeParse(body)
-  const issues = (problem.data?.errors ?? []).flatMap((error) => issueOf(file, error) ?? [])
-  if (issues.length > 0) throw wrong(path, issues, terminal)
-  const detail = problem.data?.detail ?? problem.data?.title
-  throw new ServiceError(`${base} answered ${response.status}${detail === undefined ? '' : `: ${detail}`}`)
+  const { errors = [], title, detail = title } = answer.problem
+  const issues = errors.flatMap((error) => issueOf(file, error) ?? [])
+  if (issues.length > 0) throw wrongFile(path, issues, terminal)
+  throw new ServiceError(`${base} answered ${answer.status}${detail === undefined ? '' : `: ${detail}`}`)
 }
 
 /** What the service says of a rule, at its place in the file. */

@@ -1,7 +1,11 @@
 import { z } from 'zod'
-import { ServiceError } from './service-source.ts'
 
 const TIMEOUT_MS = 60_000
+
+/** The service did not give what was asked for. */
+export class ServiceError extends Error {
+  override readonly name = 'ServiceError'
+}
 
 /** Where a service is, and the key to it. */
 export interface ServiceAddress {
@@ -10,18 +14,28 @@ export interface ServiceAddress {
   readonly fetch: typeof fetch
 }
 
+const problemSchema = z.object({
+  title: z.string().optional(),
+  detail: z.string().optional(),
+  errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+})
+
+/** What a service answered: what was asked for, or why not (RFC 9457), as far as it says. */
+export type ServiceAnswer =
+  | { readonly ok: true; readonly json: unknown }
+  | { readonly ok: false; readonly status: number; readonly problem: z.infer<typeof problemSchema> }
+
 /**
  * Asks a service: with a body by POST, else by GET.
  *
- * @returns what it answers, parsed
- * @throws ServiceError saying why it does not, with every field that it complains about
+ * @throws ServiceError when it does not answer, or not as a TokenTally service
  */
-export async function requestService(
+export async function askService(
   { url, apiKey, fetch }: ServiceAddress,
   path: string,
   body?: object,
-): Promise<unknown> {
-  const base = url.replace(/\/+$/, '')
+): Promise<ServiceAnswer> {
+  const base = baseOf(url)
   let response: Response
   try {
     response = await fetch(`${base}${path}`, {
@@ -36,25 +50,20 @@ export async function requestService(
   } catch (error) {
     throw new ServiceError(`${base} does not answer: ${reasonOf(error)}`, { cause: error })
   }
-  if (!response.ok) throw new ServiceError(`${base} answered ${response.status}${await detailOf(response)}`)
+  if (!response.ok) {
+    const problem = problemSchema.safeParse(await response.json().catch(() => undefined))
+    return { ok: false, status: response.status, problem: problem.data ?? {} }
+  }
   try {
-    return await response.json()
+    return { ok: true, json: await response.json() }
   } catch (error) {
     throw new ServiceError(`${base} does not answer as a TokenTally service`, { cause: error })
   }
 }
 
-const problemSchema = z.object({
-  detail: z.string().optional(),
-  errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
-})
-
-async function detailOf(response: Response): Promise<string> {
-  const problem = problemSchema.safeParse(await response.json().catch(() => undefined))
-  if (!problem.success) return ''
-  const { detail, errors = [] } = problem.data
-  const fields = errors.map(({ path, message }) => `\n  ${path} ${message}`).join('')
-  return `${detail === undefined ? '' : `: ${detail}`}${fields}`
+/** A URL without slashes at its end: paths begin with one. */
+export function baseOf(url: string): string {
+  return url.replace(/\/+$/, '')
 }
 
 function reasonOf(error: unknown): string {

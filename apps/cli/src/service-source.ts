@@ -1,9 +1,9 @@
 import { type CostDimension, type CostGroup, type CostSums, dearestFirst } from '@tokentally/meter/local'
 import { z } from 'zod'
+import { askService, baseOf, type ServiceAddress, ServiceError } from './service-request.ts'
 import type { EventQuery, ExportedEvent, UsageSource } from './usage-source.ts'
 
 const PAGE_EVENTS = 1_000
-const TIMEOUT_MS = 60_000
 
 /** What the service groups by for each dimension. It knows no runs beyond conversations. */
 const GROUP_BY: Readonly<Record<CostDimension, string>> = {
@@ -16,30 +16,15 @@ const GROUP_BY: Readonly<Record<CostDimension, string>> = {
 }
 
 /** Usage from a service's reports. Events come newest first. */
-export function openServiceSource(service: {
-  readonly url: string
-  readonly apiKey: string
-  readonly fetch: typeof fetch
-}): UsageSource {
-  const url = service.url.replace(/\/+$/, '')
+export function openServiceSource(service: ServiceAddress): UsageSource {
+  const url = baseOf(service.url)
   const get = async (path: string, query: Readonly<Record<string, string | undefined>>): Promise<unknown> => {
     const parameters = new URLSearchParams()
     for (const [name, value] of Object.entries(query)) if (value !== undefined) parameters.set(name, value)
-    let response: Response
-    try {
-      response = await service.fetch(`${url}${path}?${parameters}`, {
-        headers: { authorization: `Bearer ${service.apiKey}` },
-        signal: AbortSignal.timeout(TIMEOUT_MS),
-      })
-    } catch (error) {
-      throw new ServiceError(`${url} does not answer: ${reasonOf(error)}`, { cause: error })
-    }
-    if (!response.ok) throw new ServiceError(`${url} answered ${response.status}${await detailOf(response)}`)
-    try {
-      return await response.json()
-    } catch (error) {
-      throw new ServiceError(`${url} does not answer as a TokenTally service`, { cause: error })
-    }
+    const answer = await askService(service, `${path}?${parameters}`)
+    if (answer.ok) return answer.json
+    const { detail } = answer.problem
+    throw new ServiceError(`${url} answered ${answer.status}${detail === undefined ? '' : `: ${detail}`}`)
   }
 
   return {
@@ -69,11 +54,6 @@ export function openServiceSource(service: {
     },
     close: () => undefined,
   }
-}
-
-/** The service did not give what was asked for. */
-export class ServiceError extends Error {
-  override readonly name = 'ServiceError'
 }
 
 function rangeParameters(range: EventQuery): Record<string, string | undefined> {
@@ -141,15 +121,4 @@ function sumsOf(report: z.infer<z.ZodObject<typeof sums>>): CostSums {
 function exported(event: z.infer<typeof pageSchema>['events'][number]): ExportedEvent {
   const { rating, received_at: _, ...fields } = event
   return { ...fields, list_cost_usd: rating.list_cost, rating_status: rating.status }
-}
-
-async function detailOf(response: Response): Promise<string> {
-  const problem = z.object({ detail: z.string() }).safeParse(await response.json().catch(() => undefined))
-  return problem.success ? `: ${problem.data.detail}` : ''
-}
-
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  const { cause } = error
-  return cause instanceof Error && cause.message !== '' ? cause.message : error.message
 }
