@@ -70,6 +70,23 @@ export {
   type MeasuredGpuTime,
   measureGpuTime,
 } from './gpu/measured-time.ts'
+export {
+  BILLING_SYSTEMS,
+  type BillingProfile,
+  billingProfileSchema,
+  LINE_DIMENSIONS,
+  type LineDimension,
+} from './invoicing/billing-profile.ts'
+export {
+  INVOICE_STATUSES,
+  type Invoice,
+  type InvoiceDocument,
+  type InvoiceLine,
+  type InvoiceSelection,
+  type InvoiceStatus,
+  type LineConversion,
+  type LineKind,
+} from './invoicing/invoice.ts'
 export { buildMarkupBook, type PreparedMarkupBook, type RuleSubject } from './markup/markup-book.ts'
 export {
   allRuleSpans,
@@ -111,6 +128,7 @@ export {
 export { parseRules } from './markup/rule-language.ts'
 export { listFactor, unitPrices } from './markup/sell-price.ts'
 export { type Decimal, decimal, decimalFromLiteral, decimalText, perMillion, ZERO } from './money/decimal.ts'
+export { invoiceDigits, smallestAmount } from './money/minor-units.ts'
 export { defaultStart, mayBeginAt, rivalsOf } from './pricing/backdating.ts'
 export { callMultiplier, type PricedCall } from './pricing/call-multiplier.ts'
 export { comparableModel, type ModelMatch, modelMatcher, modelMatchSchema } from './pricing/model-match.ts'

@@ -1,0 +1,7 @@
+export type {
+  BillingSystem,
+  CreditNoteDocument,
+  PlannedStep,
+  StepContext,
+  StepOutcome,
+} from './billing-system.ts'
