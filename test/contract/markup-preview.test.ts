@@ -131,7 +131,29 @@ const RULE_SETS: readonly (readonly [name: string, rules: readonly object[]])[] 
     ],
   ],
   ['prices by meter', [{ id: 'a', prices: { output_tokens: { price: '7', per: 1000 } } }]],
+  [
+    'prices by meter, and of a request for events that do not say how many they are',
+    [
+      {
+        id: 'a',
+        prices: { output_tokens: { price: '7', per: 1000 }, requests: { price: '0.5', per: 1000 } },
+      },
+    ],
+  ],
   ['a price for each request', [{ id: 'a', price_per_request: '0.01' }]],
+  ['a price for each request below its minimum', [{ id: 'a', price_per_request: '0.01', minimum: '0.03' }]],
+  [
+    'more minima than there are columns of sums for',
+    ['acme', 'umbrella', undefined].flatMap((customer, c) =>
+      ['gpt-4o-mini', 'gpt-4o', 'claude-haiku-4-5', undefined].map((model, m) => ({
+        id: `least-${c}-${m}`,
+        ...(customer !== undefined && { customer }),
+        ...(model !== undefined && { model }),
+        markup: 0.1,
+        minimum: `0.00${c}${m}7`,
+      })),
+    ),
+  ],
   [
     'all of it',
     [

@@ -1,5 +1,6 @@
 import {
   type Decimal,
+  decimal,
   decimalText,
   type FixedPrice,
   listFactor,
@@ -24,6 +25,18 @@ export interface UsageGroup {
   readonly events: number
   readonly listCostUsd: string
   readonly sellCostUsd: string
+  /** How many requests those events say that they are which have a price. */
+  readonly requests: Decimal
+  /** Of these, the events that say nothing of requests: each is one. */
+  readonly withoutRequests: number
+  /** What the events cost with each of the floors asked for, in their order. */
+  readonly floored: readonly string[]
+}
+
+/** A multiple of the list cost, and the least that a request costs. */
+export interface Floor {
+  readonly factor: string
+  readonly minimum: string
 }
 
 export interface Slice {
@@ -38,6 +51,10 @@ const signed = (amount: string) =>
 const LIST_COST = 'event.list_cost_usd + coalesce(late.list_cost_usd, 0)'
 const SELL_COST = 'event.sell_cost_usd + coalesce(late.sell_cost_usd, 0)'
 const REQUESTS = `coalesce((event.meters ->> 'requests')::numeric, 1)`
+// What failed costs nothing, by no rule, and what has no price is not sold before it has one.
+const IS_SOLD = `(event.status <> 'error' and (late.event_id is not null or event.price_version_id is not null))`
+const LINES = `case when late.lines is null then event.lines else event.lines || late.lines end`
+const SAYS_REQUESTS = `(coalesce(event.meters ? 'requests', false) or (${LINES}) @> '[{"meter": "requests"}]')`
 const EVENTS = `
   usage_event as event
   left join late_rating as late
@@ -45,38 +62,115 @@ const EVENTS = `
     and late.organization_id = event.organization_id and late.event_id = event.event_id`
 const IN_RANGE = `event.organization_id = $1 and event.ts >= $2 and event.ts < $3`
 
-/** Sums a slice by traits. */
+/** Which sums are needed beside those of money: each costs time. */
+export interface AskedSums {
+  readonly floors: readonly Floor[]
+  readonly requests: boolean
+  readonly withoutRequests: boolean
+}
+
+/** Sums a slice by traits. What was not asked for is 0. */
 export async function sumUsage(
   client: PoolClient,
   slice: Slice,
   traits: readonly Trait[],
+  { floors, ...asked }: AskedSums,
 ): Promise<readonly UsageGroup[]> {
-  const { expressions: byTrait, parameters } = traitsSql(traits, 4)
-  const expressions = [`(event.status = 'error')`, ...byTrait]
-  const names = expressions.map((_, index) => `trait_${index}`)
-  const { rows } = await client.query<{ key: string; events: number; list: string; sell: string }>(
+  const { select, groupBy, key, parameters } = groupSql([`(event.status = 'error')`], traits, 4)
+  const first = 4 + parameters.length
+  const floored = floors.map((_, index) => {
+    const [factor, minimum] = [first + 2 * index, first + 2 * index + 1]
+    const cost = `greatest($${factor}::numeric * (${LIST_COST}), $${minimum}::numeric * ${REQUESTS})`
+    return `coalesce(sum(${signed(cost)}) filter (where ${IS_SOLD}), 0)::text`
+  })
+  const { rows } = await client.query<{
+    key: string
+    events: number
+    list: string
+    sell: string
+    requests: string
+    without_requests: number
+    floored: string[]
+  }>(
     `with usage as (
-       select ${expressions.map((expression, index) => `${expression} as ${names[index]}`).join(', ')},
-         sum(${signed('1')})::int as events, sum(${signed(LIST_COST)}) as list, sum(${signed(SELL_COST)}) as sell
+       select ${select},
+         sum(${signed('1')})::int as events, sum(${signed(LIST_COST)}) as list, sum(${signed(SELL_COST)}) as sell,
+         ${asked.requests ? `coalesce(sum(${signed(REQUESTS)}) filter (where ${IS_SOLD}), 0)` : '0'} as requests,
+         ${asked.withoutRequests ? `coalesce(sum(${signed('1')}) filter (where ${IS_SOLD} and not ${SAYS_REQUESTS}), 0)::int` : '0'} as without_requests,
+         array[${floored.join(', ')}]::text[] as floored
        from ${EVENTS}
        where ${IN_RANGE}
-       group by ${names.map((_, index) => index + 1).join(', ')}
+       group by ${groupBy}
      )
-     select jsonb_build_array(${names.join(', ')})::text as key, events, list::text, sell::text
+     select ${key} as key, events, list::text, sell::text, requests::text, without_requests, floored
      from usage`,
-    [...rangeOf(slice), ...parameters],
+    [...rangeOf(slice), ...parameters, ...floors.flatMap(({ factor, minimum }) => [factor, minimum])],
   )
-  return rows.map(({ key, events, list, sell }) => {
-    const values: unknown = JSON.parse(key)
-    const [isFailed, ...rest]: unknown[] = Array.isArray(values) ? values : []
+  return rows.map((row) => {
+    const [isFailed, ...rest] = keyOf(row.key)
     return {
       values: rest.map((value) => (typeof value === 'string' ? value : null)),
       isFailed: isFailed === true,
-      events,
-      listCostUsd: list,
-      sellCostUsd: sell,
+      events: row.events,
+      listCostUsd: row.list,
+      sellCostUsd: row.sell,
+      requests: decimal(row.requests),
+      withoutRequests: row.without_requests,
+      floored: row.floored,
     }
   })
+}
+
+/** What a group used of one meter that has a list price. */
+export interface MeterSum {
+  readonly meter: string
+  readonly quantity: Decimal
+  readonly listCostUsd: Decimal
+}
+
+/**
+ * Sums up each meter of a slice by traits; failed calls and what has no price are left out.
+ *
+ * @returns by `traitKey` of the traits' values
+ */
+export async function sumMeters(
+  client: PoolClient,
+  slice: Slice,
+  traits: readonly Trait[],
+): Promise<ReadonlyMap<string, readonly MeterSum[]>> {
+  const { select, groupBy, key, parameters } = groupSql([`line ->> 'meter'`], traits, 4)
+  const sum = (name: string) => `sum(${signed(`(line ->> '${name}')::numeric`)})`
+  const { rows } = await client.query<{ key: string; quantity: string; cost_usd: string }>(
+    `with used as (
+       select ${select}, ${sum('quantity')} as quantity, ${sum('cost_usd')} as cost_usd
+       from ${EVENTS}
+       cross join lateral jsonb_array_elements(${LINES}) as line
+       where ${IN_RANGE} and ${IS_SOLD} and line ->> 'cost_usd' is not null
+       group by ${groupBy}
+     )
+     select ${key} as key, quantity::text, cost_usd::text
+     from used`,
+    [...rangeOf(slice), ...parameters],
+  )
+  const sums = new Map<string, MeterSum[]>()
+  for (const row of rows) {
+    const [meter, ...values] = keyOf(row.key)
+    const sumOf = {
+      meter: String(meter),
+      quantity: decimal(row.quantity),
+      listCostUsd: decimal(row.cost_usd),
+    }
+    const group = traitKey(values)
+    const known = sums.get(group)
+    if (known === undefined) sums.set(group, [sumOf])
+    else known.push(sumOf)
+  }
+  return sums
+}
+
+/** Tells groups apart by the values of their traits. */
+export function traitKey(values: readonly unknown[]): string {
+  return JSON.stringify(values)
 }
 
 /** Usage with the rule that it would be sold by. */
@@ -86,8 +180,8 @@ export interface ChosenRule {
 }
 
 /**
- * What usage would be sold for by rules that must look at each event: minima, and prices that are no multiple of
- * the list cost. As `sellPrice` of core does it: what has no priced line costs nothing.
+ * What usage would be sold for by rules that must look at each event. As `sellPrice` of core does it: what has no
+ * priced line costs nothing.
  *
  * @returns sell costs in the order of `chosen`
  */
@@ -129,7 +223,7 @@ export async function sellEach(
                    when event.meters ? 'requests' or bool_or(line.meter = 'requests') then 0
                    else coalesce((rule.prices ->> 'requests')::numeric, 0)
                  end
-             from jsonb_to_recordset(event.lines || coalesce(late.lines, '[]'))
+             from jsonb_to_recordset(${LINES})
                as line (meter text, quantity numeric, cost_usd numeric)
              where line.cost_usd is not null
            )
@@ -137,8 +231,7 @@ export async function sellEach(
        from ${EVENTS}
        join chosen on ${['true', ...isAlike].join(' and ')}
        join rule on rule.rule = chosen.rule
-       where ${IN_RANGE}
-         and event.status <> 'error' and (late.event_id is not null or event.price_version_id is not null)
+       where ${IN_RANGE} and ${IS_SOLD}
      )
      select position,
        sum(case entry_kind when 'reversal' then -greatest(cost_usd, least) else greatest(cost_usd, least) end)::text
@@ -164,6 +257,24 @@ export async function sellEach(
 
 function rangeOf({ organizationId, startMs, endMs }: Slice): unknown[] {
   return [organizationId, new Date(startMs), new Date(endMs)]
+}
+
+/** What is grouped by: some expressions, then the traits; and the groups' values as JSON text. */
+function groupSql(own: readonly string[], traits: readonly Trait[], from: number) {
+  const { expressions, parameters } = traitsSql(traits, from)
+  const all = [...own, ...expressions]
+  const names = all.map((_, index) => `group_${index}`)
+  return {
+    select: all.map((expression, index) => `${expression} as ${names[index]}`).join(', '),
+    groupBy: names.map((_, index) => index + 1).join(', '),
+    key: `jsonb_build_array(${names.join(', ')})::text`,
+    parameters,
+  }
+}
+
+function keyOf(text: string): readonly unknown[] {
+  const values: unknown = JSON.parse(text)
+  return Array.isArray(values) ? values : []
 }
 
 /** The traits of an event. Names of tags are parameters, from number `from` on. */

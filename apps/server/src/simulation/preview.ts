@@ -6,17 +6,24 @@ import {
   listFactor,
   type MarkupRule,
   type MarkupRuleVersion,
+  type MarkupTerms,
+  unitPrices,
   ZERO,
 } from '@tokentally/core'
 import type { Pool } from 'pg'
 import { inOneSnapshot } from '../database/transaction.ts'
 import {
+  type AskedSums,
   type ChosenRule,
+  type Floor,
+  type MeterSum,
   type Slice,
   sellEach,
+  sumMeters,
   sumUsage,
   type Trait,
   type TraitColumn,
+  traitKey,
   type UsageGroup,
 } from './preview-store.ts'
 
@@ -24,13 +31,16 @@ import {
  * What a period would have cost under other markup rules. Nothing is written.
  *
  * The range is cut into slices of time. Each is summed up in SQL by what the rules at hand and the groups asked for
- * tell apart, and by nothing else: that leaves few sums. A rule that multiplies the list cost is applied to the sums, exactly, and only rules with a minimum or with prices of
- * their own make the database look at each event again. Two slices are read at a time.
+ * tell apart, and by nothing else: that leaves few sums. Almost every rule is applied to sums, exactly: of list costs, of
+ * requests, of meters, or of what the events cost with a floor. Only prices by meter with a minimum, and a great many different minima, make
+ * the database look at each event again. Two slices are read at a time.
  */
 
 const SLICES_MAX = 20
 const SLICE_MIN_MS = 6 * 3_600_000
 const PARALLEL = 2
+/** Each is a column of sums; beyond that, events are looked at one by one. */
+const FLOORS_MAX = 8
 
 export interface PreviewRequest {
   readonly organizationId: string
@@ -93,6 +103,7 @@ export async function* preview(pool: Pool, request: PreviewRequest): AsyncGenera
 
 interface RuleChooser {
   readonly traits: readonly Trait[]
+  readonly asked: AskedSums
   traitOf(group: UsageGroup, column: TraitColumn): string | null
   choose(group: UsageGroup): MarkupRule | undefined
 }
@@ -115,6 +126,13 @@ function ruleChooser({ rules, groupBy }: PreviewRequest): RuleChooser {
   const book = buildMarkupBook(rules.map(asVersion))
   return {
     traits: [...[...columns].map((column) => ({ column })), ...tagNames.map((tag) => ({ tag }))],
+    asked: {
+      floors: floorsOf(rules),
+      requests: rules.some(({ terms }) => terms.basis.kind === 'price_per_request'),
+      withoutRequests: rules.some(
+        ({ terms: { basis } }) => basis.kind === 'prices' && unitPrices(basis.prices).has('requests'),
+      ),
+    },
     traitOf,
     choose(group) {
       // A failed call costs nothing, by no rule.
@@ -162,15 +180,20 @@ interface SoldGroup {
 
 function sellSlice(pool: Pool, slice: Slice, chooser: RuleChooser): Promise<readonly SoldGroup[]> {
   return inOneSnapshot(pool, async (client) => {
-    const groups = await sumUsage(client, slice, chooser.traits)
+    const groups = await sumUsage(client, slice, chooser.traits, chooser.asked)
+    const chosen = groups.map((group) => ({ group, rule: chooser.choose(group) }))
+    const meters = chosen.some(({ rule }) => isByMeter(rule))
+      ? await sumMeters(client, slice, chooser.traits)
+      : new Map<string, readonly MeterSum[]>()
     const sold: SoldGroup[] = []
     const oneByOne: ChosenRule[] = []
-    for (const group of groups) {
-      const rule = chooser.choose(group)
-      const list = decimal(group.listCostUsd)
-      const factor = rule === undefined ? ONE : multiple(rule)
-      if (rule !== undefined && factor === undefined) oneByOne.push({ group, rule })
-      else sold.push({ group, rule, sums: sumsOf(group, list.times(factor ?? ONE)) })
+    for (const { group, rule } of chosen) {
+      const cost =
+        rule === undefined
+          ? decimal(group.listCostUsd)
+          : costOfSums(rule.terms, group, chooser.asked.floors, meters.get(traitKey(group.values)) ?? [])
+      if (cost !== undefined) sold.push({ group, rule, sums: sumsOf(group, cost) })
+      else if (rule !== undefined) oneByOne.push({ group, rule })
     }
     if (oneByOne.length === 0) return sold
     const costs = await sellEach(client, slice, chooser.traits, oneByOne)
@@ -181,11 +204,60 @@ function sellSlice(pool: Pool, slice: Slice, chooser: RuleChooser): Promise<read
   })
 }
 
+/** What a group is sold for, from its sums alone; undefined when each event must be looked at. */
+function costOfSums(
+  terms: MarkupTerms,
+  group: UsageGroup,
+  floors: readonly Floor[],
+  meters: readonly MeterSum[],
+): Decimal | undefined {
+  const { basis } = terms
+  if (basis.kind === 'price_per_request') {
+    const price = decimal(basis.price)
+    const least = terms.minimum === null ? price : decimal(terms.minimum)
+    return group.requests.times(price.gt(least) ? price : least)
+  }
+  if (basis.kind === 'prices') {
+    if (terms.minimum !== null) return undefined
+    const prices = unitPrices(basis.prices)
+    const used = meters.reduce((sum, { meter, quantity, listCostUsd }) => {
+      const price = prices.get(meter)
+      return sum.plus(price === undefined ? listCostUsd : price.times(quantity))
+    }, ZERO)
+    const perRequest = prices.get('requests') ?? ZERO
+    return used.plus(perRequest.times(decimal(String(group.withoutRequests))))
+  }
+  const floor = floorOf(terms)
+  if (floor === undefined) return decimal(group.listCostUsd).times(listFactor(terms) ?? ONE)
+  const cost = group.floored[floors.findIndex((one) => isSameFloor(one, floor))]
+  return cost === undefined ? undefined : decimal(cost)
+}
+
 const ONE = decimal('1')
 
-/** What sums of list cost can be multiplied by; undefined when each event must be looked at. */
-function multiple({ terms }: MarkupRule): Decimal | undefined {
-  return terms.minimum === null ? listFactor(terms) : undefined
+function isByMeter(rule: MarkupRule | undefined): boolean {
+  return rule?.terms.basis.kind === 'prices' && rule.terms.minimum === null
+}
+
+function floorOf(terms: MarkupTerms): Floor | undefined {
+  const factor = listFactor(terms)
+  return factor === undefined || terms.minimum === null
+    ? undefined
+    : { factor: decimalText(factor), minimum: terms.minimum }
+}
+
+function isSameFloor(a: Floor, b: Floor): boolean {
+  return a.factor === b.factor && a.minimum === b.minimum
+}
+
+/** The floors of the rules, each once; none when they are too many. */
+function floorsOf(rules: readonly MarkupRule[]): readonly Floor[] {
+  const floors: Floor[] = []
+  for (const { terms } of rules) {
+    const floor = floorOf(terms)
+    if (floor !== undefined && !floors.some((one) => isSameFloor(one, floor))) floors.push(floor)
+  }
+  return floors.length > FLOORS_MAX ? [] : floors
 }
 
 function slicesOf({ organizationId, startMs, endMs }: PreviewRequest): readonly Slice[] {
