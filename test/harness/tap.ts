@@ -5,7 +5,7 @@ import { countTask } from '../../packages/providers/src/tokenizer/count-task.ts'
 /** What a tap needs, with its events and errors in hand; every character counts as a token where it estimates. */
 export function tapDependencies(events: UsageEvent[], errors: unknown[]): TapDependencies {
   return {
-    sink: { append: (event) => events.push(event) },
+    sink: { append: (event) => events.push(event), hold: () => () => undefined },
     tokenCounter: {
       count: async (text) => ({ tokens: text.length, tokenizer: 'characters' }),
       countRequest: async ({ body = '', ...request }) => ({

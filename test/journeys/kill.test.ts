@@ -7,6 +7,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { z } from 'zod'
+import { localFilePath } from '../../packages/meter/src/local/local-file.ts'
+import { openLocalReader } from '../../packages/meter/src/local/local-report.ts'
+import { Spool } from '../../packages/meter/src/spool/spool.ts'
 import { startFakeProvider } from '../fake-provider/index.ts'
 import {
   createTestDatabase,
@@ -22,6 +25,7 @@ const SERVICE_KILLS = 5
 const DATABASE_KILLS = 4
 const APP_KILLS = 4
 const APP = fileURLToPath(new URL('./killed-app.ts', import.meta.url))
+const ESTIMATING_APP = fileURLToPath(new URL('./killed-estimate.ts', import.meta.url))
 
 let database: TestDatabase
 let directory: string
@@ -156,5 +160,49 @@ it(`an app that is killed ${APP_KILLS} times loses no event that it had spooled 
   expect(requests).toBeGreaterThanOrEqual(metered)
   expect(requests).toBeLessThanOrEqual(provider.billed.length)
   await service.stop()
+  await provider.close()
+})
+
+it('an app killed while tokens are counted: the call counts by its bytes', async () => {
+  const provider = await startFakeProvider()
+  const die = async (environment: Record<string, string>) => {
+    const app = spawn(process.execPath, ['--conditions=source', ESTIMATING_APP], {
+      env: {
+        ...process.env,
+        PROVIDER_URL: provider.url,
+        TOKENTALLY_ENDPOINTS: `${provider.url}/v1=openai`,
+        ...environment,
+      },
+      stdio: ['ignore', 'ignore', 'inherit'],
+    })
+    expect(await once(app, 'close')).toEqual([null, 'SIGKILL'])
+  }
+
+  // Nobody takes events at this address.
+  const spoolDirectory = join(directory, 'estimate')
+  await die({
+    TOKENTALLY_SPOOL: spoolDirectory,
+    TOKENTALLY_URL: 'http://127.0.0.1:1',
+    TOKENTALLY_API_KEY: 'k',
+  })
+  const errors: unknown[] = []
+  const next = new Spool({
+    directory: spoolDirectory,
+    bytesMax: 1_000_000,
+    name: 'next',
+    onError: (error) => errors.push(error),
+  })
+  const spooled = next.next(10)?.events.map(({ json }) => json) ?? []
+  next.close()
+  expect(errors).toEqual([])
+  expect(spooled).toEqual([expect.stringContaining('"killed-estimate"')])
+  expect(spooled[0]).toContain('bytes')
+
+  const localDirectory = join(directory, 'local')
+  await die({ TOKENTALLY_SPOOL: localDirectory, TOKENTALLY_URL: '' })
+  const reader = openLocalReader(localFilePath(localDirectory))
+  const summary = await reader.summary({ startMs: 0, endMs: Date.now() + 60_000, provider: undefined })
+  reader.close()
+  expect(summary.requests).toBe(1)
   await provider.close()
 })

@@ -245,7 +245,13 @@ describe.each(WAYS)('%s', (_, plain, tapped) => {
     const broken = () => {
       throw new Error('broken')
     }
-    current = { ...working, sink: { append: broken }, defaults: broken, now: broken, elapsed: broken }
+    current = {
+      ...working,
+      sink: { append: broken, hold: broken },
+      defaults: broken,
+      now: broken,
+      elapsed: broken,
+    }
     try {
       const seen = await tapped(`${provider.url}/v1/chat/completions`, bodyOf({ stream: true }))
       expect(seen.status).toBe(200)

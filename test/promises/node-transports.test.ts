@@ -271,7 +271,13 @@ describe.each(CLIENTS)('%s', (_, send) => {
     const broken = () => {
       throw new Error('broken')
     }
-    current = { ...metered, sink: { append: broken }, defaults: broken, now: broken, elapsed: broken }
+    current = {
+      ...metered,
+      sink: { append: broken, hold: broken },
+      defaults: broken,
+      now: broken,
+      elapsed: broken,
+    }
     const seen = await send(`${provider.url}/v1/chat/completions`, bodyOf({ stream: true }))
     expect(seen.body).toContain('data: [DONE]')
     expect(errors).not.toEqual([])

@@ -8,7 +8,7 @@ it('what is decided after the answer takes none of the call’s time', () => {
   let clockMs = 0
   const call = new AdaptedCall(
     {
-      sink: { append: (event) => events.push(event) },
+      sink: { append: (event) => events.push(event), hold: () => () => undefined },
       now: () => 0,
       elapsed: () => clockMs,
       onError: (error) => {

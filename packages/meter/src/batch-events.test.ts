@@ -14,7 +14,7 @@ function settle(result: Partial<SettledUsage>, dimensionsOf?: (customId: string)
   const errors: unknown[] = []
   appendSettled(
     {
-      sink: { append: (event) => events.push(event) },
+      sink: { append: (event) => events.push(event), hold: () => () => undefined },
       now: () => 0,
       onError: (error) => errors.push(error),
       batchDimensions: dimensionsOf,

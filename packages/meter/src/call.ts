@@ -229,30 +229,37 @@ export class MeteredCall {
     const input = reported['input_tokens'] === undefined ? texts.input() : undefined
     const output = reported['output_tokens'] === undefined ? texts.output(answer) : undefined
     const isWhole = how === 'complete' && usage.isComplete
-    pendingEvents.add<Counts>(
-      Promise.all([input?.count(), output?.count()]),
-      () => [input?.byBytes(), output?.byBytes()],
-      ([read, written]) => {
-        const counted = [read, written].findLast((count) => count !== undefined && count.tokens > 0)
-        this.#isFinished = false
-        this.#finish(
-          isWhole ? 'ok' : 'aborted',
-          {
-            ...usage,
-            quantities: {
-              ...reported,
-              ...(read !== undefined && { input_tokens: read.tokens }),
-              ...(written !== undefined && { output_tokens: written.tokens }),
-            },
-          },
-          {
-            isEstimated: true,
-            reason: isWhole ? 'no_usage' : ENDED_EARLY[how],
-            ...(counted !== undefined && { tokenizer: counted.tokenizer }),
-          },
-        )
-      },
-    )
+    const status = isWhole ? 'ok' : 'aborted'
+    const estimated = ([read, written]: Counts): readonly [ReadUsage, Finding] => {
+      const counted = [read, written].findLast((count) => count !== undefined && count.tokens > 0)
+      const quantities = {
+        ...reported,
+        ...(read !== undefined && { input_tokens: read.tokens }),
+        ...(written !== undefined && { output_tokens: written.tokens }),
+      }
+      const reason = isWhole ? 'no_usage' : ENDED_EARLY[how]
+      return [
+        { ...usage, quantities },
+        { isEstimated: true, reason, ...(counted !== undefined && { tokenizer: counted.tokenizer }) },
+      ]
+    }
+    const byBytes = (): Counts => [input?.byBytes(), output?.byBytes()]
+    const letGo = this.#hold(status, ...estimated(byBytes()))
+    pendingEvents.add<Counts>(Promise.all([input?.count(), output?.count()]), byBytes, (counts) => {
+      this.#isFinished = false
+      this.#finish(status, ...estimated(counts))
+      letGo()
+    })
+  }
+
+  /** Keeps the event as it is known now, for the case that the process dies before it is finished. */
+  #hold(status: UsageEvent['status'], usage: ReadUsage, finding: Finding): () => void {
+    try {
+      return this.#dependencies.sink.hold(this.#event(status, usage, finding))
+    } catch (error) {
+      this.#dependencies.onError(error)
+      return () => undefined
+    }
   }
 
   /**
@@ -268,6 +275,7 @@ export class MeteredCall {
       return
     }
     this.#isFinished = true
+    const letGo = this.#hold('ok', usage, {})
     pendingEvents.add<Counts>(
       counts,
       () => [undefined, undefined],
@@ -282,6 +290,7 @@ export class MeteredCall {
         const isCounted = inputTokens !== undefined || outputTokens !== undefined
         this.#isFinished = false
         this.#finish('ok', usage, isCounted && tokenizer !== undefined ? { counted, tokenizer } : {})
+        letGo()
       },
     )
   }

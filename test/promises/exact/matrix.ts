@@ -118,6 +118,7 @@ export function describeMatrix<Client>(subject: Subject<Client>): void {
           events.push(event)
           arrived()
         },
+        hold: () => () => undefined,
       },
       tokenCounter: counter,
       endpoints: parseEndpoints(subject.endpoints ?? ''),

@@ -28,16 +28,18 @@ const LATE_TIMEOUT_MS = 50
 interface OpenFile {
   readonly database: DatabaseSync
   readonly insert: StatementSync
+  readonly replace: StatementSync
 }
 
 /** @throws Error when the file cannot be opened */
 function openFile(path: string): OpenFile {
   const database = openForAppending(path)
-  const insert = database.prepare(
-    `insert into usage_event (event_id, ts_ms, provider, model, customer, feature, status, input_tokens,
-      output_tokens, json, execution) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing`,
-  )
-  return { database, insert }
+  const values = `usage_event (event_id, ts_ms, provider, model, customer, feature, status, input_tokens,
+      output_tokens, json, execution) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+  const insert = database.prepare(`insert into ${values} on conflict do nothing`)
+  // The row is another one then, without the rating of the one before.
+  const replace = database.prepare(`insert or replace into ${values}`)
+  return { database, insert, replace }
 }
 
 export class LocalLedger implements EventSink {
@@ -47,6 +49,8 @@ export class LocalLedger implements EventSink {
   #file: OpenFile | undefined
   #triedElapsed = Number.NEGATIVE_INFINITY
   #waiting: UsageEvent[] = []
+  /** Ids of events that are in the file as they were held. */
+  readonly #held = new Set<string>()
   #retry: NodeJS.Timeout | undefined
   #isFailing = false
   #isClosed = false
@@ -74,6 +78,13 @@ export class LocalLedger implements EventSink {
       this.#onError(new Error(`${WAITING_MAX} events wait for ${this.#path}; a further one is lost`))
     } else this.#waiting.push(event)
     this.#retryLater()
+  }
+
+  /** The event is in the file until the finished one takes its place. */
+  hold(event: UsageEvent): () => void {
+    if (this.#isClosed || this.#waiting.length > 0 || !this.#insert(event)) return () => undefined
+    this.#held.add(event.eventId)
+    return () => this.#held.delete(event.eventId)
   }
 
   /** Writes what waits. @returns how many events still wait */
@@ -156,7 +167,8 @@ export class LocalLedger implements EventSink {
     try {
       const file = this.#open()
       if (file === undefined) return false
-      file.insert.run(
+      const statement = this.#held.has(event.eventId) ? file.replace : file.insert
+      statement.run(
         event.eventId,
         event.tsMs,
         event.provider,

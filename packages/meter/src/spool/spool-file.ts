@@ -22,6 +22,8 @@ export class SpoolFile {
   readonly #log: EventLog
   readonly #noteDelivered: StatementSync
   readonly #setAside: StatementSync
+  readonly #insertHeld: StatementSync
+  readonly #deleteHeld: StatementSync
   #events: number
   #delivered: number
 
@@ -37,6 +39,7 @@ export class SpoolFile {
         begin immediate;
         create table if not exists progress (id integer primary key check (id = 1), delivered integer not null);
         create table if not exists refused (json text primary key, reason text not null) without rowid;
+        create table if not exists held (event_id text primary key, json text not null) without rowid;
         commit`)
       this.#noteDelivered = database.prepare(
         'insert into progress values (1, ?) on conflict (id) do update set delivered = excluded.delivered',
@@ -46,11 +49,22 @@ export class SpoolFile {
       this.#log = new EventLog(logOf(path))
       this.#delivered = delivered > this.#log.size ? 0 : delivered
       this.#events = this.#log.count(this.#delivered)
+      this.#insertHeld = database.prepare('insert or replace into held (event_id, json) values (?, ?)')
+      this.#deleteHeld = database.prepare('delete from held where event_id = ?')
     } catch (error) {
       database.close()
       throw error
     }
     this.#database = database
+    this.#appendHeld()
+  }
+
+  /** What a dead process was still working on counts as it was held. In the log first: twice is once. */
+  #appendHeld(): void {
+    for (const row of this.#database.prepare('select event_id, json from held').all()) {
+      if (typeof row['json'] === 'string') this.append(row['json'])
+      this.letGo(String(row['event_id']))
+    }
   }
 
   /** Events that wait. */
@@ -67,6 +81,16 @@ export class SpoolFile {
   append(json: string): void {
     this.#log.append(json)
     this.#events += 1
+  }
+
+  /** Keeps an event beside the log, where the next owner finds it if this process dies. */
+  hold(eventId: string, json: string): void {
+    this.#insertHeld.run(eventId, json)
+  }
+
+  /** The event that was held is in the log as it is to be sent. */
+  letGo(eventId: string): void {
+    this.#deleteHeld.run(eventId)
   }
 
   /** The oldest waiting events; they stay until `acknowledge`. */

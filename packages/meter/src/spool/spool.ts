@@ -76,6 +76,23 @@ export class Spool implements EventSink {
     }
   }
 
+  hold(event: UsageEvent): () => void {
+    const file = this.#own
+    if (file === undefined || this.#isClosed) return () => undefined
+    try {
+      file.hold(event.eventId, spanJson(event))
+    } catch (error) {
+      this.#options.onError(error)
+    }
+    return () => {
+      try {
+        if (!this.#isClosed) file.letGo(event.eventId)
+      } catch (error) {
+        this.#options.onError(error)
+      }
+    }
+  }
+
   /** The oldest events, those of dead processes first; undefined when nothing waits. */
   next(limit: number): SpooledBatch | undefined {
     for (const file of [...this.#orphans, ...(this.#own === undefined ? [] : [this.#own])]) {
