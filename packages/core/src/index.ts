@@ -77,6 +77,7 @@ export {
   LINE_DIMENSIONS,
   type LineDimension,
 } from './invoicing/billing-profile.ts'
+export { type Cycle, closableCycles, cycleFrom, firstCycleStartMs, localDate } from './invoicing/cycle.ts'
 export {
   INVOICE_STATUSES,
   type Invoice,
@@ -87,6 +88,16 @@ export {
   type LineConversion,
   type LineKind,
 } from './invoicing/invoice.ts'
+export {
+  type AppliedRate,
+  appliedRate,
+  type DraftRequest,
+  draftInvoice,
+  type InvoiceDraft,
+  type InvoiceRate,
+  type UsageSum,
+} from './invoicing/invoice-lines.ts'
+export { roundAmount, roundLines, roundTo } from './invoicing/round-lines.ts'
 export { buildMarkupBook, type PreparedMarkupBook, type RuleSubject } from './markup/markup-book.ts'
 export {
   allRuleSpans,
