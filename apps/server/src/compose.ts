@@ -31,6 +31,7 @@ import { registerHealthRoutes } from './http/health-routes.ts'
 import { listen } from './http/listener.ts'
 import { createApp } from './http/server.ts'
 import { defineDeadLetterJob, registerIngestRoutes, submitOne } from './ingest/index.ts'
+import { defineInvoicingJobs, invoiceCsv, linesOfEvent, registerInvoiceRoutes } from './invoicing/index.ts'
 import { announcePriceChange, defineLateRatingJob, Ledger } from './ledger/index.ts'
 import {
   bundledCatalogue,
@@ -169,6 +170,8 @@ async function build(
   }
   defineAlertJobs(jobs, { ...alerting, budgetStatuses: (request) => budgetStatuses(pool, request) })
 
+  defineInvoicingJobs(jobs, { pool, now, logger })
+
   const announceRollup = createRollupAnnouncer(jobs, (error) =>
     logger.warn({ err: error }, 'a rollup was not announced'),
   )
@@ -215,7 +218,12 @@ async function build(
       pricesUrl: config.pricesUrl,
       bodyMaxBytes: config.bodyMaxBytes,
     })
-    registerReportRoutes(app, { pool, now })
+    registerReportRoutes(app, {
+      pool,
+      now,
+      invoiceCsv: (organizationId, invoiceId) => invoiceCsv(pool, { organizationId, invoiceId }),
+      invoiceLinesOf: (organizationId, eventId) => linesOfEvent(pool, organizationId, eventId),
+    })
     registerSimulationRoutes(app, { pool, now, logger })
     registerCorrectionRoutes(app, { pool, ratingBooks, now, newCorrectionId: randomUUID, onAppended })
     registerBudgetRoutes(app, { pool, now })
@@ -232,6 +240,7 @@ async function build(
     registerGpuRoutes(app, { pool, now })
     registerTokenizerRoutes(app, { pool, now })
     registerAlertRoutes(app, alerting)
+    registerInvoiceRoutes(app, { pool, now })
     registerIngestRoutes(app, {
       pool,
       ledger,

@@ -1,2 +1,19 @@
+export { type ClosingDependencies, type ClosingRequest, closeCycles } from './close-cycles.ts'
+export {
+  computeDraft,
+  computeInvoices,
+  type InvoiceInputs,
+  type InvoiceSource,
+  readInputs,
+} from './compute-invoice.ts'
+export { type EntriesScope, entriesParameters, entriesSql } from './entries.ts'
+export { existingInvoice, type InvoiceId } from './invoice-actions.ts'
+export { invoiceCsv } from './invoice-csv.ts'
+export { invoiceToJson, invoiceWithLinesToJson } from './invoice-json.ts'
+export { registerInvoiceRoutes } from './invoice-routes.ts'
 export { findInvoice, findInvoiceDocument, invoiceOf, linesOf, SELECT_INVOICES } from './invoice-store.ts'
+export { defineInvoicingJobs } from './jobs.ts'
+export { type LineEntry, type LineOfEvent, linesOfEvent, listLineEntries } from './line-entries.ts'
 export { lockCustomerInvoices } from './lock.ts'
+export { takeNumbers } from './numbers.ts'
+export { usageSums } from './usage-sums.ts'

@@ -109,22 +109,30 @@ export async function linesOf(
   }))
 }
 
-/** Writes the lines of an invoice's revision; lines are append-only. */
+/** The lines of a revision of an invoice. */
+export interface RevisedLines {
+  readonly invoiceId: string
+  readonly revision: number
+  readonly lines: readonly InvoiceLine[]
+}
+
+/** Writes the lines of revisions of an organization's invoices; lines are append-only. */
 export async function insertLines(
   client: PoolClient,
-  { organizationId, id, revision }: Pick<Invoice, 'organizationId' | 'id' | 'revision'>,
-  lines: readonly InvoiceLine[],
+  organizationId: string,
+  revisions: readonly RevisedLines[],
 ): Promise<void> {
+  const lines = revisions.flatMap(({ lines: all, ...owner }) => all.map((line) => ({ ...owner, ...line })))
   await client.query(
     `insert into invoice_line (organization_id, invoice_id, revision, line_no, kind, description, is_late, keys, events,
        quantity, list_cost_usd, sell_cost_usd, conversions, exact_amount, amount)
-     select $1::uuid, $2::uuid, $3::int, *
-     from unnest($4::int[], $5::text[], $6::text[], $7::boolean[], $8::jsonb[], $9::bigint[], $10::numeric[],
-       $11::numeric[], $12::numeric[], $13::jsonb[], $14::numeric[], $15::numeric[])`,
+     select $1::uuid, *
+     from unnest($2::uuid[], $3::int[], $4::int[], $5::text[], $6::text[], $7::boolean[], $8::jsonb[], $9::bigint[],
+       $10::numeric[], $11::numeric[], $12::numeric[], $13::jsonb[], $14::numeric[], $15::numeric[])`,
     [
       organizationId,
-      id,
-      revision,
+      lines.map(({ invoiceId }) => invoiceId),
+      lines.map(({ revision }) => revision),
       lines.map(({ lineNo }) => lineNo),
       lines.map(({ kind }) => kind),
       lines.map(({ description }) => description),

@@ -14,3 +14,21 @@ export async function lockCustomerInvoices(
     [organizationId, customer],
   )
 }
+
+/** The same for many customers; whoever takes several takes them in the same order. */
+export async function lockInvoicesOf(
+  client: PoolClient,
+  organizationId: string,
+  customers: readonly string[],
+): Promise<void> {
+  await client.query(
+    `select pg_advisory_xact_lock(hashtext('tokentally.invoices'), key)
+     from (
+       select distinct hashtext($1 || '/' || customer) as key
+       from unnest($2::text[]) as customer
+       order by key
+       offset 0
+     ) as locks`,
+    [organizationId, customers],
+  )
+}

@@ -1,4 +1,4 @@
-import { buildCurrencyBook, type CurrencyBook } from '@tokentally/core'
+import { buildCurrencyBook, type CurrencyBook, crossRate } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
 
 /** The source of the rates that the service fetches. */
@@ -229,6 +229,59 @@ export async function hasRate(
     [organizationId, source, currency],
   )
   return rows[0]?.is_known === true
+}
+
+/**
+ * The last rate of a source from US dollars to a currency before an instant, as events are sold by.
+ *
+ * @param currency not USD
+ * @returns undefined when the source knows none that early
+ */
+export async function lastRate(
+  database: Pool | PoolClient,
+  query: {
+    readonly organizationId: string
+    readonly source: string
+    readonly currency: string
+    readonly before: Date
+  },
+): Promise<{ readonly rate: string; readonly rateDate: string } | undefined> {
+  const { rows } = await database.query<{ valid_from: Date; units_per_eur: string; usd_per_eur: string }>(
+    `select dollar.valid_from, coalesce(rate.units_per_eur, 1)::text as units_per_eur,
+       dollar.units_per_eur::text as usd_per_eur
+     from fx_rate as dollar
+     left join fx_rate as rate
+       on rate.source = dollar.source and rate.currency = $3 and rate.valid_from = dollar.valid_from
+       and (rate.organization_id = $1 or rate.organization_id is null)
+     where dollar.source = $2 and dollar.currency = 'USD' and dollar.valid_from < $4
+       and (dollar.organization_id = $1 or dollar.organization_id is null)
+       and ($3 = 'EUR' or rate.currency is not null)
+     order by dollar.valid_from desc, dollar.organization_id nulls last, rate.organization_id nulls last
+     limit 1`,
+    [query.organizationId, query.source, query.currency, query.before],
+  )
+  const [row] = rows
+  if (row === undefined) return undefined
+  return {
+    rate: crossRate(row.units_per_eur, row.usd_per_eur),
+    rateDate: row.valid_from.toISOString().slice(0, 10),
+  }
+}
+
+/** Who publishes the rates that customers who pay in a currency are charged by, as it was set last. */
+export async function rateSources(
+  database: Pool | PoolClient,
+  organizationId: string,
+  customers: readonly string[],
+): Promise<readonly { readonly customer: string; readonly currency: string; readonly source: string }[]> {
+  const { rows } = await database.query<{ customer_id: string; currency: string; source: string }>(
+    `select distinct on (customer_id, currency) customer_id, currency, source
+     from customer_currency
+     where organization_id = $1 and customer_id = any($2)
+     order by customer_id, currency, sequence desc`,
+    [organizationId, customers],
+  )
+  return rows.map(({ customer_id: customer, currency, source }) => ({ customer, currency, source }))
 }
 
 /** A setting of what a customer pays in. */

@@ -6,6 +6,7 @@ export {
 } from '@tokentally/prices'
 export { refusal } from './change-markup-rules.ts'
 export { type CurrencyRoutesDeps, registerCurrencyRoutes } from './currency-routes.ts'
+export { ECB, lastRate, rateSources } from './currency-store.ts'
 export { definePriceRefreshJob, refreshPriceMetric } from './jobs.ts'
 export { type MarkupRoutesDeps, registerMarkupRoutes } from './markup-routes.ts'
 export { listMarkupRules } from './markup-store.ts'

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import type { Pool } from 'pg'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
@@ -12,6 +13,10 @@ import { usageCsv } from './usage-csv.ts'
 export interface ReportDependencies {
   readonly pool: Pool
   readonly now: () => Date
+  /** The CSV of an invoice. @throws Problem when there is none */
+  readonly invoiceCsv: (organizationId: string, invoiceId: string) => Promise<Readable>
+  /** The invoice lines that an event is on. */
+  readonly invoiceLinesOf: (organizationId: string, eventId: string) => Promise<readonly object[]>
 }
 
 /** An id in a path. */
@@ -59,7 +64,10 @@ const AGGREGATE_PARAMETERS = ['start', 'end', 'timezone', 'group_by', 'granulari
 const CSV_PARAMETERS = ['start', 'end', 'timezone']
 
 /** Reports over the ledger. All need the scope `read`. */
-export function registerReportRoutes(app: App, { pool, now }: ReportDependencies): void {
+export function registerReportRoutes(
+  app: App,
+  { pool, now, invoiceCsv, invoiceLinesOf }: ReportDependencies,
+): void {
   app.route({
     method: 'GET',
     url: '/api/v1/usage',
@@ -115,7 +123,7 @@ export function registerReportRoutes(app: App, { pool, now }: ReportDependencies
     config: { scope: 'read' },
     schema: {
       tags: ['reports'],
-      summary: 'One usage event with its rating',
+      summary: 'One usage event with its rating, and the invoice lines that it is on',
       params: z.object({ event_id: id }),
       response: { 200: z.record(z.string(), z.unknown()) },
     },
@@ -123,7 +131,8 @@ export function registerReportRoutes(app: App, { pool, now }: ReportDependencies
       const event = await findEvent(pool, request.organizationId, request.params.event_id)
       if (event === undefined)
         throw new Problem({ code: 'not-found', detail: 'There is no event with this id.' })
-      return { ...event }
+      const invoiceLines = await invoiceLinesOf(request.organizationId, request.params.event_id)
+      return { ...event, invoice_lines: invoiceLines.map((line) => ({ ...line })) }
     },
   })
 
@@ -208,16 +217,39 @@ export function registerReportRoutes(app: App, { pool, now }: ReportDependencies
     schema: {
       tags: ['reports'],
       summary: 'Usage as CSV: a row per customer, feature, provider and model',
-      querystring: z.object({ ...range, ...filters }).catchall(filter),
+      description:
+        'With `invoice`, what that invoice is made of, to the cent: cost in its currency, and further columns currency, line_no, kind, exact_cost.',
+      querystring: z
+        .object({
+          ...range,
+          ...filters,
+          invoice: z.uuid().optional().describe('The id of an invoice; instead of a range and filters.'),
+        })
+        .catchall(filter),
       produces: ['text/csv'],
       response: { 200: z.unknown().describe('Columns: customer_id, feature, provider, model, tokens, cost') },
     },
     handler: async (request, reply) => {
-      const period = readPeriod(request.query, now().getTime())
+      const { organizationId, query } = request
+      if (query.invoice !== undefined) {
+        const others = Object.keys(query).filter((name) => name !== 'invoice')
+        if (others.length > 0) {
+          throw new Problem({
+            code: 'invalid-request',
+            errors: others.map((path) => ({ path, message: 'cannot stand beside invoice' })),
+          })
+        }
+        const csv = await invoiceCsv(organizationId, query.invoice)
+        return reply
+          .header('content-type', 'text/csv; charset=utf-8')
+          .header('content-disposition', `attachment; filename="invoice-${query.invoice}.csv"`)
+          .send(csv)
+      }
+      const period = readPeriod(query, now().getTime())
       const csv = await usageCsv(pool, {
-        organizationId: request.organizationId,
+        organizationId,
         ...period,
-        filters: readFilters(request.query, CSV_PARAMETERS),
+        filters: readFilters(query, CSV_PARAMETERS),
       })
       return reply
         .header('content-type', 'text/csv; charset=utf-8')
@@ -230,7 +262,7 @@ export function registerReportRoutes(app: App, { pool, now }: ReportDependencies
 }
 
 /** The routes of older integrations, where a tenant is a customer. */
-function registerTenantRoutes(app: App, { pool, now }: ReportDependencies): void {
+function registerTenantRoutes(app: App, { pool, now }: Pick<ReportDependencies, 'pool' | 'now'>): void {
   const tenantSums = {
     requests: count,
     prompt_tokens: count,

@@ -67,7 +67,8 @@ function csvLine(row: CsvRow): string {
   return `${cells.map(csvCell).join(',')}\r\n`
 }
 
-function csvCell(value: string | null): string {
+/** A cell of RFC 4180; null is empty. */
+export function csvCell(value: string | null): string {
   if (value === null) return ''
   return /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value
 }

@@ -3,6 +3,7 @@ export { compareRollups, type RollupDifference, resetRollups } from './rebuild.t
 export {
   ENTRY_SIGN,
   ENTRY_SUMS,
+  holdOffRollups,
   LATE_SUMS,
   type RollupLag,
   rollUp,

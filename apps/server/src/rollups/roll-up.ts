@@ -1,4 +1,4 @@
-import type { Pool } from 'pg'
+import type { Pool, PoolClient } from 'pg'
 import { inTransaction } from '../database/transaction.ts'
 
 /** Batches taken into one transaction; at 5,000 events each that is about a second of work. */
@@ -140,6 +140,11 @@ export async function rollUp(pool: Pool, now: () => Date): Promise<number> {
     total += rolledUp
     if (rolledUp < BATCHES_MAX) return total
   }
+}
+
+/** Waits for the rollup that is under way, and holds off others until the transaction ends: it writes batches, too. */
+export async function holdOffRollups(client: PoolClient): Promise<void> {
+  await client.query("select pg_advisory_xact_lock(hashtext('tokentally.rollup'))")
 }
 
 /** How far the rollups are behind the ledger. */
