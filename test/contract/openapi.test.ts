@@ -1,3 +1,4 @@
+import { billingProfileSchema } from '@tokentally/core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { createTestDatabase, startService, type TestDatabase, type TestService } from '../harness/index.ts'
@@ -175,6 +176,28 @@ async function fireAlert(): Promise<string> {
   return rows[0]?.alert_id ?? ''
 }
 
+/** An invoice with a line, as if a cycle of its customer had been closed. @returns its id */
+async function insertInvoice(status: string, total = '0'): Promise<string> {
+  const { rows } = await database.pool.query<{ invoice_id: string }>(
+    `with written as (
+       insert into invoice (organization_id, invoice_id, customer_id, status, reason, usage_since, period_start,
+         period_end, position, currency, profile, revision, total, created_at)
+       select id, gen_random_uuid(), gen_random_uuid()::text, $1, case when $1 = 'blocked' then 'a reason' end,
+         '2026-10-01', '2026-10-01', '2026-11-01', 1, 'USD', $3, 1, $2, now()
+       from organization
+       returning organization_id, invoice_id
+     ), lined as (
+       insert into invoice_line (organization_id, invoice_id, revision, line_no, kind, description, is_late, keys,
+         events, quantity, list_cost_usd, sell_cost_usd, conversions, exact_amount, amount)
+       select organization_id, invoice_id, 1, 1, 'usage', 'Usage', false, '{"model": "m"}', 0, 0, 0, 0, '[]', 0, 0
+       from written
+     )
+     select invoice_id from written`,
+    [status, total, billingProfileSchema.parse({ starts_on: '2026-10-01' })],
+  )
+  return rows[0]?.invoice_id ?? ''
+}
+
 describe('every documented route', () => {
   const BODIES: Readonly<Record<string, unknown>> = {
     'POST /api/v1/keys': { name: 'documented', scopes: ['read'] },
@@ -195,6 +218,7 @@ describe('every documented route', () => {
     'POST /api/v1/alert-settings': { anomaly_min_usd: '5' },
     'POST /api/v1/channels': { kind: 'webhook', name: 'documented', target: HOOK },
     'PATCH /api/v1/channels/{id}': { enabled: false },
+    'POST /api/v1/invoices/close': {},
     'POST /api/v1/prices': {
       provider: 'nobody',
       model: 'm',
@@ -246,6 +270,7 @@ describe('every documented route', () => {
     const values: Readonly<Record<string, string>> = {
       '{id}': (await createKey(service, ['read'])).id,
       '{event_id}': EVENT.event_id,
+      '{line_no}': '1',
       '{tenant_id}': 'acme',
       '{customer_id}': 'paying',
       '{provider}': 'openai',
@@ -263,6 +288,15 @@ describe('every documented route', () => {
       '/api/v1/prices/refreshes': await waitingRefresh(),
       '/api/v1/channels': await created('/api/v1/channels', { kind: 'webhook', name: 'c', target: HOOK }),
       '/api/v1/alerts': await fireAlert(),
+      '/api/v1/invoices': await insertInvoice('draft'),
+    }
+    /** What only an invoice in the right state is for. */
+    const own: Readonly<Record<string, string>> = {
+      'POST /api/v1/invoices/{id}/finalize': await insertInvoice('draft'),
+      'POST /api/v1/invoices/{id}/void': await insertInvoice('draft'),
+      'POST /api/v1/invoices/{id}/reissue': await insertInvoice('void'),
+      'POST /api/v1/invoices/{id}/recalculate': await insertInvoice('draft'),
+      'POST /api/v1/invoices/{id}/carry-forward': await insertInvoice('blocked', '-1'),
     }
     // A rule of the name that every other {id} stands for.
     await call(service, '/api/v1/markup-rules', { body: { id: values['{id}'], discount: 0.5 } })
@@ -275,7 +309,7 @@ describe('every documented route', () => {
       const name = `${method} ${path}`
       const url = path.replaceAll(
         /\{\w+\}/g,
-        (parameter, at: number) => ids[path.slice(0, at - 1)] ?? values[parameter] ?? 'unknown',
+        (parameter, at: number) => own[name] ?? ids[path.slice(0, at - 1)] ?? values[parameter] ?? 'unknown',
       )
       // A stream has no end that could be waited for; test/contract/decisions.test.ts reads it.
       if (operation.responses['200']?.content?.['text/event-stream'] !== undefined) continue
