@@ -381,7 +381,8 @@ describe('an invoice', () => {
   it('can be voided and reissued, once', async () => {
     nowMs = Date.parse('2026-12-02T12:00:00Z')
     const open = (await listed('customer_id=weekly')).invoices
-    const { id, customer_id, total } = open.find(({ number }) => number === 'INV-2026-000001') ?? expect.fail()
+    const { id, customer_id, total } =
+      open.find(({ number }) => number === 'INV-2026-000001') ?? expect.fail()
     expect(fullOf(await act(id, 'void'))).toMatchObject({
       status: 'void',
       number: expect.stringMatching(/^INV-/),
@@ -396,7 +397,7 @@ describe('an invoice', () => {
     problemOf(await act(id, 'reissue'), 409)
   })
 
-  it('with events that have no price stays a draft, with a note; late ratings are late usage', async () => {
+  it('with events that have no price stays a draft, with a note, until a person finalizes it', async () => {
     await bill('unpriced', { finalize: 'auto', starts_on: '2026-11-01' })
     await send(usage('unpriced', '2026-11-05T10:00:00Z', { model: 'a-model-of-nobody' }))
     const invoice = await closeOne('unpriced')
