@@ -9,6 +9,15 @@ import {
   registerAlertRoutes,
 } from './alerts/index.ts'
 import {
+  createBillingSystems,
+  createHandOverAnnouncer,
+  createOutboxAnnouncer,
+  defineOutboxJobs,
+  refreshOutboxMetrics,
+  registerOutboxRoutes,
+  registerSettingsRoutes,
+} from './billing-systems/index.ts'
+import {
   budgetStatuses,
   DecisionHub,
   defineBudgetJobs,
@@ -171,6 +180,14 @@ async function build(
   defineAlertJobs(jobs, { ...alerting, budgetStatuses: (request) => budgetStatuses(pool, request) })
 
   defineInvoicingJobs(jobs, { pool, now, logger })
+  const systems = createBillingSystems()
+  defineOutboxJobs(jobs, { pool, systems, secretKey, now, random: Math.random, logger, metrics })
+  const announceHandOver = createHandOverAnnouncer(jobs, (error) =>
+    logger.warn({ err: error }, 'a hand-over of invoices was not announced'),
+  )
+  const announceSteps = createOutboxAnnouncer(jobs, (error) =>
+    logger.warn({ err: error }, 'steps of the outbox were not announced'),
+  )
 
   const announceRollup = createRollupAnnouncer(jobs, (error) =>
     logger.warn({ err: error }, 'a rollup was not announced'),
@@ -199,6 +216,7 @@ async function build(
       metrics.rollupLagSeconds.set(lag.lagSeconds)
       await refreshDriftMetric(pool, metrics)
       await refreshPriceMetric(pool, metrics)
+      await refreshOutboxMetrics({ pool, systems, now }, metrics)
     },
   })
   const nowMs = () => now().getTime()
@@ -241,6 +259,8 @@ async function build(
     registerTokenizerRoutes(app, { pool, now })
     registerAlertRoutes(app, alerting)
     registerInvoiceRoutes(app, { pool, now })
+    registerSettingsRoutes(app, { pool, now, secretKey, systems, onSettings: announceHandOver })
+    registerOutboxRoutes(app, { pool, now, onRetry: announceSteps })
     registerIngestRoutes(app, {
       pool,
       ledger,

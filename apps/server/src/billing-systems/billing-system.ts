@@ -1,4 +1,5 @@
 import type { InvoiceDocument } from '@tokentally/core'
+import type { z } from 'zod'
 import type { JsonObject } from './json.ts'
 
 /**
@@ -12,21 +13,27 @@ export type SystemReach = 'customer' | 'every'
 
 /** One outgoing call. Everything in it is settled when it is planned. */
 export interface PlannedStep {
-  /** What it does, unique among the steps of its stream: `create_invoice`, `add_item:3`. */
+  /** What it does, unique among the steps that are planned with it: `create_invoice`, `add_item:3`. */
   readonly action: string
   readonly payload: JsonObject
 }
 
 export interface StepContext {
   readonly organizationId: string
-  /** Of this organization for this system; secrets are open. */
+  /** Of this organization for this system, as its schema gave them; secrets are open. */
   readonly settings: JsonObject
   readonly secrets: Readonly<Record<string, string>>
-  /** The same for every attempt, and for no other step. */
+  /** No other step has it. The same for every attempt, until the other system has settled it on a failure. */
   readonly idempotencyKey: string
+  /** 0 at first; one more with each key that was settled on a failure: then look whether it was done after all. */
+  readonly keyGeneration: number
+  /** When this key was first used: an attempt long after must look whether it was done, for keys are forgotten. */
+  readonly keySince: Date
+  /** The time of this attempt. */
+  readonly at: Date
   /** From 1. */
   readonly attempt: number
-  /** Results of the stream's steps before, by action. */
+  /** By action, results of the steps before: of the same document, and of the invoice that it is about. */
   readonly earlier: Readonly<Record<string, JsonObject>>
 }
 
@@ -34,7 +41,13 @@ export type StepOutcome =
   /** `result`: ids that later steps and the reconciliation need. */
   | { readonly kind: 'done'; readonly result: JsonObject }
   /** Not known to be done, or known not to be: it is tried again, later each time. */
-  | { readonly kind: 'retry'; readonly reason: string; readonly retryAfterMs?: number }
+  | {
+      readonly kind: 'retry'
+      readonly reason: string
+      readonly retryAfterMs?: number
+      /** The other system would answer this key with the same failure for ever. */
+      readonly isKeySettled?: boolean
+    }
   /** It would never succeed as it is; the reason stands on the invoice until a person tries it again. */
   | { readonly kind: 'refused'; readonly reason: string }
 
@@ -55,10 +68,23 @@ export interface BillingSystem {
   /** As in `outbox_step.system` and `billing_system_settings.system`. */
   readonly name: string
   readonly reach: SystemReach
-  /** Pure: the same document gives the same steps. */
+  /** Values of a profile's `system` that mean this one. Default: its name. */
+  readonly profileSystems?: readonly string[]
+  /** What an organization sets; parsing gives the defaults. Its messages are shown to the caller. */
+  readonly settingsSchema: z.ZodType<JsonObject>
+  /** Of the secrets that go with the settings, stored sealed and never shown. */
+  readonly secretNames: readonly string[]
+  /** Pure: the same document gives the same steps. None: it is not told. */
   invoiceSteps(document: InvoiceDocument, settings: JsonObject): readonly PlannedStep[]
+  /** Asked only where the system has steps of the invoice. */
   creditNoteSteps(document: CreditNoteDocument, settings: JsonObject): readonly PlannedStep[]
+  /** Asked only where the system has steps of the invoice. */
   voidSteps(document: InvoiceDocument, settings: JsonObject): readonly PlannedStep[]
-  /** Never throws what an outcome can say; what it throws counts as `retry`. */
+  /** Never throws what an outcome can say; what it throws counts as `retry`. Ends within `PERFORM_MAX_MS`. */
   perform(step: PlannedStep, context: StepContext): Promise<StepOutcome>
+}
+
+/** Whether a customer's profile sends invoices to a system. */
+export function isNamedBy(system: BillingSystem, profileSystem: string): boolean {
+  return (system.profileSystems ?? [system.name]).includes(profileSystem)
 }

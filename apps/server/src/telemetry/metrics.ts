@@ -93,6 +93,18 @@ export function createMetrics() {
       'Attempts to tell a channel: delivered, to be tried again, or given up',
       ['channel', 'outcome'],
     ),
+    outboxAttempts: counter(
+      'outbox_attempts_total',
+      'Attempts of steps that tell other systems, by outcome',
+      ['system', 'outcome'],
+    ),
+    outboxWaiting: gauge('outbox_steps_waiting', 'Steps that another system is still to be told', ['system']),
+    outboxRefused: gauge('outbox_steps_refused', 'Steps that another system refuses until a person acts', [
+      'system',
+    ]),
+    outboxOldestSeconds: gauge('outbox_oldest_waiting_seconds', 'Age of the oldest step that waits', [
+      'system',
+    ]),
     queueDepth: gauge('queue_depth', 'Jobs that are waiting, delayed or running'),
   } as const
 }
