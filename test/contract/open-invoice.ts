@@ -36,26 +36,23 @@ export async function insertOpenInvoice(pool: Pool, wanted: OpenInvoice): Promis
        values ($1, $2, $3, $4, 'open', $5, $5, $6, 1, $7, $8, $9, $10, $10, $10)`,
       [organizationId, id, customer, number, start, end, currency, JSON.stringify(profile), total, now],
     )
-    await insertLines(
-      client,
-      { organizationId, id, revision: 0 },
-      amounts.map(
-        (amount, index): InvoiceLine => ({
-          lineNo: index + 1,
-          kind: decimal(amount).lt(ZERO) ? 'discount' : 'usage',
-          description: `model-${index + 1}`,
-          isLate: false,
-          keys: {},
-          events: 1,
-          quantity: '1000',
-          listCostUsd: amount,
-          sellCostUsd: amount,
-          conversions: [],
-          exactAmount: amount,
-          amount,
-        }),
-      ),
+    const lines = amounts.map(
+      (amount, index): InvoiceLine => ({
+        lineNo: index + 1,
+        kind: decimal(amount).lt(ZERO) ? 'discount' : 'usage',
+        description: `model-${index + 1}`,
+        isLate: false,
+        keys: {},
+        events: 1,
+        quantity: '1000',
+        listCostUsd: amount,
+        sellCostUsd: amount,
+        conversions: [],
+        exactAmount: amount,
+        amount,
+      }),
     )
+    await insertLines(client, organizationId, [{ invoiceId: id, revision: 0, lines }])
   })
   return id
 }
