@@ -1,6 +1,7 @@
 import { billingProfileSchema } from '@tokentally/core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
+import { type FakeStripe, startFakeStripe } from '../fake-stripe/index.ts'
 import { createTestDatabase, startService, type TestDatabase, type TestService } from '../harness/index.ts'
 import { call, createKey, problemOf, sendUsage, submissionOf } from './api-client.ts'
 
@@ -8,18 +9,21 @@ import { call, createKey, problemOf, sendUsage, submissionOf } from './api-clien
 
 let database: TestDatabase
 let service: TestService
+let stripe: FakeStripe
 let document: z.infer<typeof documentSchema>
 beforeAll(async () => {
   database = await createTestDatabase()
+  stripe = await startFakeStripe()
   service = await startService({
     databaseUrl: database.url,
-    environment: { TOKENTALLY_WEBHOOK_ALLOW: '127.0.0.1' },
+    environment: { TOKENTALLY_WEBHOOK_ALLOW: '127.0.0.1', TOKENTALLY_STRIPE_URL: stripe.url },
   })
   submissionOf(await sendUsage(service, [EVENT, { ...EVENT, event_id: 'second', tags: undefined }]))
   document = documentSchema.parse((await call(service, '/openapi.json', { key: null })).json)
 })
 afterAll(async () => {
   await service.stop()
+  await stripe.stop()
   await database.drop()
 })
 
@@ -196,6 +200,13 @@ async function insertInvoice(status: string, total = '0'): Promise<string> {
     [status, total, billingProfileSchema.parse({ starts_on: '2026-10-01' })],
   )
   return rows[0]?.invoice_id ?? ''
+/** A step of the outbox that waits for a person. */
+async function refuseStep(): Promise<void> {
+  await database.pool.query(
+    `insert into outbox_step (organization_id, system, stream, step_no, about, action, payload, idempotency_key, status,
+       created_at)
+     select id, 'stripe', 'documented', 1, 'invoice', 'act', '{}', 'documented', 'refused', now() from organization`,
+  )
 }
 
 describe('every documented route', () => {
@@ -204,6 +215,8 @@ describe('every documented route', () => {
     'POST /api/v1/budgets': { name: 'documented', amount: '5', period: 'day' },
     'POST /api/v1/customers/{customer_id}/credit': { amount: '5', idempotency_key: 'documented' },
     'PUT /api/v1/customers/{customer_id}/credit/auto-refill': { auto_refill: null },
+    'PUT /api/v1/billing-systems/{name}': { settings: {} },
+    'POST /api/v1/outbox/retry': { stream: 'documented' },
     'POST /api/v1/policies/apply': { policies: [{ name: 'p', scope: 'team:*', limit: '$5/day' }] },
     'POST /api/v1/holds': {
       event_id: 'held',
@@ -274,6 +287,7 @@ describe('every documented route', () => {
       '{tenant_id}': 'acme',
       '{customer_id}': 'paying',
       '{provider}': 'openai',
+      '{name}': 'stripe',
       '{correction_id}': await correct('second'),
     }
     const created = async (url: string, body: object) =>
@@ -301,6 +315,11 @@ describe('every documented route', () => {
     // A rule of the name that every other {id} stands for.
     await call(service, '/api/v1/markup-rules', { body: { id: values['{id}'], discount: 0.5 } })
     await call(service, '/api/v1/customers/paying/credit', { body: { amount: '1' } })
+    await call(service, '/api/v1/billing-systems/stripe', {
+      method: 'PUT',
+      body: { secrets: { api_key: 'sk_test_fake' } },
+    })
+    await refuseStep()
     // What is deleted last was there for all others.
     const ordered = operations().toSorted(
       (a, b) => Number(a.method === 'DELETE') - Number(b.method === 'DELETE'),

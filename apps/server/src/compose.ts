@@ -12,9 +12,12 @@ import {
   createBillingSystems,
   createHandOverAnnouncer,
   createOutboxAnnouncer,
+  createStripeClients,
   defineOutboxJobs,
+  defineReconcileJob,
   refreshOutboxMetrics,
   registerOutboxRoutes,
+  registerReconciliation,
   registerSettingsRoutes,
 } from './billing-systems/index.ts'
 import {
@@ -181,7 +184,10 @@ async function build(
 
   defineInvoicingJobs(jobs, { pool, now, logger })
   const systems = createBillingSystems()
+  const stripeFor = createStripeClients({ url: config.stripeUrl })
+  const systems = createBillingSystems({ stripe: stripeFor })
   defineOutboxJobs(jobs, { pool, systems, secretKey, now, random: Math.random, logger, metrics })
+  defineReconcileJob(jobs, { pool, now, secretKey, clientFor: stripeFor, logger, metrics })
   const announceHandOver = createHandOverAnnouncer(jobs, (error) =>
     logger.warn({ err: error }, 'a hand-over of invoices was not announced'),
   )
@@ -260,6 +266,7 @@ async function build(
     registerAlertRoutes(app, alerting)
     registerInvoiceRoutes(app, { pool, now })
     registerSettingsRoutes(app, { pool, now, secretKey, systems, onSettings: announceHandOver })
+    registerReconciliation(app, { pool, now, secretKey, clientFor: stripeFor })
     registerOutboxRoutes(app, { pool, now, onRetry: announceSteps })
     registerIngestRoutes(app, {
       pool,

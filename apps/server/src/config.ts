@@ -98,6 +98,7 @@ const environmentSchema = z.object({
       }
       return entries
     }),
+  TOKENTALLY_STRIPE_URL: urlOf(['http:', 'https:']).optional(),
   TOKENTALLY_SMTP_URL: urlOf(['smtp:', 'smtps:']).optional(),
   TOKENTALLY_SMTP_FROM: z
     .string()
@@ -144,6 +145,8 @@ export interface Config {
   readonly publicUrl: string | undefined
   /** Networks and hosts that webhooks may go to although they are not public. */
   readonly webhookAllow: readonly string[]
+  /** Where Stripe's API answers, for tests. Absent: at Stripe. */
+  readonly stripeUrl: string | undefined
   /** Absent: no e-mail can be sent. */
   readonly smtp: { readonly url: string; readonly from: string } | undefined
   readonly logLevel: z.infer<typeof environmentSchema>['LOG_LEVEL']
@@ -189,6 +192,7 @@ export function readConfig(
     fxUrl: values.TOKENTALLY_FX_URL === 'off' ? undefined : values.TOKENTALLY_FX_URL,
     publicUrl: values.TOKENTALLY_PUBLIC_URL,
     webhookAllow: values.TOKENTALLY_WEBHOOK_ALLOW,
+    stripeUrl: values.TOKENTALLY_STRIPE_URL,
     smtp:
       values.TOKENTALLY_SMTP_URL === undefined || values.TOKENTALLY_SMTP_FROM === undefined
         ? undefined

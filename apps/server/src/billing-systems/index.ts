@@ -1,4 +1,6 @@
+import type Stripe from 'stripe'
 import type { BillingSystem } from './billing-system.ts'
+import { createStripe } from './stripe/index.ts'
 
 /** Other systems that are told of invoices, and the outbox that tells them. */
 export type {
@@ -17,8 +19,16 @@ export {
 export { type Delivery, deliveriesOf } from './outbox/outbox-reads.ts'
 export { deliveryJson, deliveryToJson, registerOutboxRoutes } from './outbox/routes.ts'
 export { registerSettingsRoutes } from './settings-routes.ts'
+export { createStripeClients } from './stripe/client.ts'
+export { defineReconcileJob } from './stripe/jobs.ts'
+export { registerReconciliation } from './stripe/routes.ts'
 
 /** Every system that an organization can set up. */
-export function createBillingSystems(): readonly BillingSystem[] {
-  return []
+export function createBillingSystems({
+  stripe,
+}: {
+  /** A client of Stripe by API key. */
+  readonly stripe: (apiKey: string) => Stripe
+}): readonly BillingSystem[] {
+  return [createStripe(stripe)]
 }

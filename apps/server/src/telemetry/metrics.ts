@@ -105,6 +105,11 @@ export function createMetrics() {
     outboxOldestSeconds: gauge('outbox_oldest_waiting_seconds', 'Age of the oldest step that waits', [
       'system',
     ]),
+    billingDifferences: gauge(
+      'billing_differences',
+      'Differences between invoices here and at another system, of the last days',
+      ['system'],
+    ),
     queueDepth: gauge('queue_depth', 'Jobs that are waiting, delayed or running'),
   } as const
 }
