@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { closingBench } from './closing/closing.ts'
 import { type Bench, type Comparison, tableOf } from './figures.ts'
 import { ingestBench } from './ingest/ingest.ts'
 import { memoryBench } from './memory/memory.ts'
@@ -17,6 +18,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   report: reportBench,
   rating: ratingBench,
   preview: previewBench,
+  closing: closingBench,
   memory: memoryBench,
 }
 
@@ -35,9 +37,11 @@ all rounds and its 95 % confidence interval (with fewer than six rounds, the sma
   rating   events rated and sold per second on one core with 200 markup rules: beside the same without rules
   preview  what a month of 1 million events would have cost under other markup rules: beside the sums of the
            same events from the ledger
+  closing  closing a month of 1,000 customers and 10 million events: beside the sums of the same events from the
+           ledger
   memory   heap of a metered app after 100,000 streamed calls: beside its heap after 10,000
 
-  --only NAMES   comma-separated: call, ways, ingest, report, rating, preview, memory (default: all)
+  --only NAMES   comma-separated: call, ways, ingest, report, rating, preview, closing, memory (default: all)
   --quick        less of everything, to see whether it works
   --output FILE  where to write the figures as JSON (default: bench/results.json)
   --help

@@ -3,12 +3,11 @@ import { z } from 'zod'
 import { spawnService } from '../../test/harness/service.ts'
 import { startBenchDatabase } from '../database.ts'
 import { type BenchOptions, type Comparison, compare } from '../figures.ts'
+import { fillLedger, lastDays } from '../fill-ledger.ts'
 import { withClient } from '../ingest/bare-copy.ts'
-import { CUSTOMERS, MODELS } from '../ingest/events.ts'
+import { CUSTOMERS } from '../ingest/events.ts'
 
 const DAYS = 30
-const FEATURES = 10
-const BATCH_EVENTS = 5_000
 
 /**
  * The 30-day report by customer and model, over HTTP, beside the same sums straight from the ledger in SQL.
@@ -21,7 +20,19 @@ export async function reportBench({ isQuick, progress }: BenchOptions): Promise<
   try {
     // The first start makes the organization.
     await (await spawnService({ databaseUrl: database.url })).stop()
-    const range = await withClient(database.url, (client) => fill(client, events, progress))
+    const { start, end } = lastDays(DAYS)
+    await withClient(database.url, (client) =>
+      fillLedger(client, {
+        events,
+        customers: CUSTOMERS,
+        start,
+        end,
+        hasLines: false,
+        isRolledUp: false,
+        progress,
+      }),
+    )
+    const range: Range = { start: start.toISOString(), end: end.toISOString() }
     const service = await spawnService({ databaseUrl: database.url })
     try {
       await withClient(database.url, (client) => rollUpAll(client, progress))
@@ -78,54 +89,6 @@ async function timed<T>(work: () => Promise<T>): Promise<{ ms: number; result: T
   const start = performance.now()
   const result = await work()
   return { ms: performance.now() - start, result }
-}
-
-async function fill(client: Client, events: number, progress: (text: string) => void): Promise<Range> {
-  const end = new Date()
-  end.setUTCHours(0, 0, 0, 0)
-  const start = new Date(end.getTime() - DAYS * 24 * 3_600_000)
-  await client.query(`
-    create temporary table bench_set as
-    select row_number() over () - 1 as n, gen_random_uuid() as id, 'customer-' || c as customer_id,
-      m.provider, m.model, 'feature-' || f as feature
-    from generate_series(0, ${CUSTOMERS - 1}) as c,
-      (values ${MODELS.map(([provider, model]) => `('${provider}', '${model}')`).join(', ')}) as m (provider, model),
-      generate_series(1, ${FEATURES}) as f;
-    create index on bench_set (n);
-    analyze bench_set`)
-  for (let month = start.getTime(); month < end.getTime(); month += 14 * 24 * 3_600_000) {
-    await client.query('select ensure_usage_partition($1)', [new Date(month)])
-  }
-  await client.query('select ensure_usage_partition($1)', [end])
-  const organization = '(select id from organization limit 1)'
-  await client.query(
-    `insert into dimension_set (organization_id, dimension_set_id, customer_id, feature, provider, model, operation, status)
-     select ${organization}, id, customer_id, feature, provider, model, 'chat', 'ok' from bench_set`,
-  )
-  const stepMs = (DAYS * 24 * 3_600_000) / events
-  const perStatement = 500_000
-  for (let from = 0; from < events; from += perStatement) {
-    const to = Math.min(events, from + perStatement) - 1
-    await client.query(
-      `insert into usage_event (organization_id, event_id, ts, batch_id, dimension_set_id, received_at, customer_id,
-         feature, provider, model, operation, status, streamed, estimated, input_tokens, cache_read_tokens,
-         output_tokens, rating_status, lines, list_cost_usd, sell_cost_usd, latency_ms)
-       select ${organization}, 'bench-' || i, $1::timestamptz + i * ${stepMs} * interval '1 millisecond', i / ${BATCH_EVENTS} + 1,
-         s.id, now(), s.customer_id, s.feature, s.provider, s.model, 'chat', 'ok', true, false, 500 + i % 3000, i % 400,
-         20 + i % 700, 'rated', '[]', (500 + i % 3000) * 0.00000015, (500 + i % 3000) * 0.00000015, 400.5
-       from generate_series(${from}::bigint, ${to}::bigint) as i
-       join bench_set as s on s.n = (i * 7919) % ${CUSTOMERS * MODELS.length * FEATURES}`,
-      [start],
-    )
-    progress(`${(to + 1).toLocaleString('en-US')} of ${events.toLocaleString('en-US')} events`)
-  }
-  await client.query(
-    `insert into ledger_batch (organization_id, batch_id, event_count, ts_min, ts_max)
-     select organization_id, batch_id, count(*), min(ts), max(ts) from usage_event group by 1, 2`,
-  )
-  await client.query("select setval('ledger_batch_id', (select max(batch_id) from ledger_batch))")
-  await client.query('vacuum analyze')
-  return { start: start.toISOString(), end: end.toISOString() }
 }
 
 async function rollUpAll(client: Client, progress: (text: string) => void): Promise<void> {
