@@ -79,6 +79,26 @@ export {
 } from './invoicing/billing-profile.ts'
 export { type Cycle, closableCycles, cycleFrom, firstCycleStartMs, localDate } from './invoicing/cycle.ts'
 export {
+  type CorrectedUsage,
+  type CorrectionCredit,
+  type CreditableInvoice,
+  type CreditableLine,
+  type CreditedLine,
+  type CreditPlan,
+  type CreditRequest,
+  planCorrectionCredit,
+  planCredit,
+  usageCharge,
+} from './invoicing/credit-note.ts'
+export {
+  type DatedStatus,
+  DISPUTE_ORDER,
+  INVOICE_PAYMENT_ORDER,
+  PAYOUT_ORDER,
+  type StatusOrder,
+  supersedes,
+} from './invoicing/dated-status.ts'
+export {
   INVOICE_STATUSES,
   type Invoice,
   type InvoiceDocument,
