@@ -8,6 +8,7 @@ import {
   defineAlertJobs,
   registerAlertRoutes,
 } from './alerts/index.ts'
+import { registerStripeWebhookRoutes, replayStripeEvents } from './billing-systems/index.ts'
 import {
   createBillingSystems,
   createHandOverAnnouncer,
@@ -44,6 +45,7 @@ import { listen } from './http/listener.ts'
 import { createApp } from './http/server.ts'
 import { defineDeadLetterJob, registerIngestRoutes, submitOne } from './ingest/index.ts'
 import { defineInvoicingJobs, invoiceCsv, linesOfEvent, registerInvoiceRoutes } from './invoicing/index.ts'
+import { registerCreditNoteRoutes, registerPayoutRoutes } from './invoicing/index.ts'
 import { announcePriceChange, defineLateRatingJob, Ledger } from './ledger/index.ts'
 import {
   bundledCatalogue,
@@ -268,6 +270,15 @@ async function build(
     registerSettingsRoutes(app, { pool, now, secretKey, systems, onSettings: announceHandOver })
     registerReconciliation(app, { pool, now, secretKey, clientFor: stripeFor })
     registerOutboxRoutes(app, { pool, now, onRetry: announceSteps })
+    registerCreditNoteRoutes(app, { pool, now, newCreditNoteId: randomUUID })
+    registerPayoutRoutes(app, {
+      pool,
+      now,
+      newPayoutId: randomUUID,
+      onRecorded: (client, organizationId, externalId) =>
+        replayStripeEvents(client, { organizationId, newCreditNoteId: randomUUID }, externalId),
+    })
+    registerStripeWebhookRoutes(app, { pool, now, secretKey, logger, newCreditNoteId: randomUUID })
     registerIngestRoutes(app, {
       pool,
       ledger,

@@ -22,6 +22,7 @@ export { registerSettingsRoutes } from './settings-routes.ts'
 export { createStripeClients } from './stripe/client.ts'
 export { defineReconcileJob } from './stripe/jobs.ts'
 export { registerReconciliation } from './stripe/routes.ts'
+export { registerStripeWebhookRoutes, replayStripeEvents } from './stripe-webhooks/index.ts'
 
 /** Every system that an organization can set up. */
 export function createBillingSystems({

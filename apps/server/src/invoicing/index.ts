@@ -6,14 +6,30 @@ export {
   type InvoiceSource,
   readInputs,
 } from './compute-invoice.ts'
+export { registerCreditNoteRoutes } from './credit-note-routes.ts'
 export { type EntriesScope, entriesParameters, entriesSql } from './entries.ts'
 export { existingInvoice, type InvoiceId } from './invoice-actions.ts'
 export { invoiceCsv } from './invoice-csv.ts'
 export { invoiceToJson, invoiceWithLinesToJson } from './invoice-json.ts'
 export { registerInvoiceRoutes } from './invoice-routes.ts'
 export { findInvoice, findInvoiceDocument, invoiceOf, linesOf, SELECT_INVOICES } from './invoice-store.ts'
+export type { CreditNoteDependencies } from './issue-credit-note.ts'
 export { defineInvoicingJobs } from './jobs.ts'
 export { type LineEntry, type LineOfEvent, linesOfEvent, listLineEntries } from './line-entries.ts'
 export { lockCustomerInvoices } from './lock.ts'
 export { takeNumbers } from './numbers.ts'
+export {
+  applyDispute,
+  applyInvoiceStatus,
+  type Dispute,
+  invoiceOfStripe,
+  learnStripeInvoice,
+  noteInvoiceFailure,
+  notePayment,
+  type PaymentState,
+  paymentState,
+} from './payment-state.ts'
+export { registerPayoutRoutes } from './payout-routes.ts'
+export { applyPayoutMessage, findPayout, PAYOUT_STATUSES, type PayoutStatus } from './payout-store.ts'
+export { recordForeignCreditNote } from './stripe-credit-note.ts'
 export { usageSums } from './usage-sums.ts'
