@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { type FakeStripe, startFakeStripe } from '../fake-stripe/index.ts'
 import { createTestDatabase, startService, type TestDatabase, type TestService } from '../harness/index.ts'
 import { call, createKey, problemOf, sendUsage, submissionOf } from './api-client.ts'
+import { insertFinalizedInvoice } from './invoiced.ts'
 
 /** What the service says of itself: the OpenAPI document, its page, metrics and health. */
 
@@ -207,6 +208,18 @@ async function refuseStep(): Promise<void> {
        created_at)
      select id, 'stripe', 'documented', 1, 'invoice', 'act', '{}', 'documented', 'refused', now() from organization`,
   )
+/** A finalized invoice with a correction after it, and a credit note on it. */
+async function invoiceAndNote() {
+  const event = { ...EVENT, event_id: 'billed', customer_id: 'billed', ts: '2026-10-15T12:00:00Z' }
+  submissionOf(await sendUsage(service, event))
+  const customer = 'billed'
+  const lines = [{ amount: '10' }]
+  const invoiceId = await insertFinalizedInvoice(database.pool, { customer, lines })
+  const note = await call(service, `/api/v1/invoices/${invoiceId}/credit-notes`, {
+    body: { reason: 'documented', lines: [{ line_no: 1, amount: '1' }] },
+  })
+  const { id: noteId } = z.object({ id: z.string() }).parse(note.json)
+  return { invoiceId, noteId, correctionId: await correct('billed') }
 }
 
 describe('every documented route', () => {
@@ -249,6 +262,8 @@ describe('every documented route', () => {
       units_per_eur: { USD: '1.0870' },
     },
     'PUT /api/v1/customers/{customer_id}': { currency: 'USD' },
+    'POST /api/v1/invoices/{id}/credit-notes': { reason: 'documented', lines: [{ line_no: 1, amount: '1' }] },
+    'POST /api/v1/payouts': { recipient: 'documented', amount: '5', currency: 'EUR' },
     'POST /api/v1/prices/refreshes': priceFile(3),
     'POST /api/v1/prices/refreshes/{id}/approve': { models: [{ provider: 'vendor', model: 'a' }] },
     'POST /api/v1/prices/refreshes/{id}/reject': { models: [{ provider: 'vendor', model: 'b' }] },
@@ -290,6 +305,7 @@ describe('every documented route', () => {
       '{name}': 'stripe',
       '{correction_id}': await correct('second'),
     }
+    const billed = await invoiceAndNote()
     const created = async (url: string, body: object) =>
       z.object({ id: z.string() }).parse((await call(service, url, { body })).json).id
     const ids: Readonly<Record<string, string>> = {
@@ -311,6 +327,13 @@ describe('every documented route', () => {
       'POST /api/v1/invoices/{id}/reissue': await insertInvoice('void'),
       'POST /api/v1/invoices/{id}/recalculate': await insertInvoice('draft'),
       'POST /api/v1/invoices/{id}/carry-forward': await insertInvoice('blocked', '-1'),
+      '/api/v1/invoices': billed.invoiceId,
+      '/api/v1/credit-notes': billed.noteId,
+      '/api/v1/payouts': await created('/api/v1/payouts', { recipient: 'o', amount: '1', currency: 'EUR' }),
+    }
+    const bodies = {
+      ...BODIES,
+      'POST /api/v1/credit-notes': { correction_id: billed.correctionId, preview: true },
     }
     // A rule of the name that every other {id} stands for.
     await call(service, '/api/v1/markup-rules', { body: { id: values['{id}'], discount: 0.5 } })
@@ -332,7 +355,7 @@ describe('every documented route', () => {
       )
       // A stream has no end that could be waited for; test/contract/decisions.test.ts reads it.
       if (operation.responses['200']?.content?.['text/event-stream'] !== undefined) continue
-      const body = BODIES[name]
+      const body = new Map<string, unknown>(Object.entries(bodies)).get(name)
       expect([name, body !== undefined]).toEqual([name, operation.requestBody !== undefined])
       const answer = await call(service, url, { method, ...(body !== undefined && { body }) })
       const documented = operation.responses[answer.status]

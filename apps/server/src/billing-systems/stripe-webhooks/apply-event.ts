@@ -43,7 +43,7 @@ export async function receiveStripeEvent(
   await lockStripeEvents(client, organizationId)
   const { rowCount } = await client.query(
     `insert into stripe_event (organization_id, stripe_event_id, type, created_at, object_id, received_at, outcome, facts)
-     values ($1, $2, $3, $4, $5, $6, 'unknown', $7)
+     values ($1, $2, $3, $4, $5, $6, 'received', $7)
      on conflict do nothing`,
     [
       organizationId,
