@@ -8,7 +8,6 @@ import {
   defineAlertJobs,
   registerAlertRoutes,
 } from './alerts/index.ts'
-import { registerStripeWebhookRoutes, replayStripeEvents } from './billing-systems/index.ts'
 import {
   createBillingSystems,
   createHandOverAnnouncer,
@@ -20,6 +19,8 @@ import {
   registerOutboxRoutes,
   registerReconciliation,
   registerSettingsRoutes,
+  registerStripeWebhookRoutes,
+  replayStripeEvents,
 } from './billing-systems/index.ts'
 import {
   budgetStatuses,

@@ -271,7 +271,7 @@ export async function insertCreditedEntries(
 export async function tiesOf(
   client: PoolClient,
   organizationId: string,
-  creditNoteId: string,
+  { id: creditNoteId, invoiceId }: Pick<CreditNote, 'id' | 'invoiceId'>,
 ): Promise<{ readonly settles: boolean; readonly isTold: boolean }> {
   const { rows } = await client.query<{ settles: boolean; is_told: boolean }>(
     `select
@@ -280,9 +280,9 @@ export async function tiesOf(
        ) as settles,
        exists (
          select from outbox_step
-         where organization_id = $1 and (stream = $3 or to_jsonb(outbox_step) ->> 'about' = $3)
+         where organization_id = $1 and stream = $3 and about = $4
        ) as is_told`,
-    [organizationId, creditNoteId, `credit_note:${creditNoteId}`],
+    [organizationId, creditNoteId, `invoice:${invoiceId}`, `credit_note:${creditNoteId}`],
   )
   return { settles: rows[0]?.settles ?? false, isTold: rows[0]?.is_told ?? false }
 }

@@ -297,7 +297,7 @@ export async function voidCreditNote(
     if (found === undefined) throw noSuchNote()
     await lockCustomerInvoices(client, organizationId, found.customer)
     if (found.externalId !== null) throw cannotVoid('Stripe issued it: void it there.')
-    const { settles, isTold } = await tiesOf(client, organizationId, found.id)
+    const { settles, isTold } = await tiesOf(client, organizationId, found)
     if (settles) throw cannotVoid('It has settled entries of a correction, which no invoice will have again.')
     if (isTold) throw cannotVoid('Another system was told of it: void it there.')
     await markVoid(client, organizationId, found.id, now())

@@ -41,7 +41,9 @@ export function registerStripeWebhookRoutes(app: App, dependencies: StripeWebhoo
       readonly body: unknown
       readonly params: unknown
     }) => {
-      const { organization_id: organizationId } = params.parse(request.params)
+      const path = params.safeParse(request.params)
+      if (!path.success) throw new Problem({ code: 'not-found', detail: 'There is no such organization.' })
+      const organizationId = path.data.organization_id
       const { header, body } = signedBody(request)
       const candidates = await webhookSecrets(dependencies.pool, dependencies.secretKey, organizationId)
       const verified = verify(candidates, { header, body, receivedAtMs: dependencies.now().getTime() })
@@ -52,7 +54,7 @@ export function registerStripeWebhookRoutes(app: App, dependencies: StripeWebhoo
   })
 }
 
-const params = z.object({ organization_id: z.string().optional() })
+const params = z.object({ organization_id: z.guid('must be a UUID').optional() })
 
 interface Verified {
   readonly organizationId: string

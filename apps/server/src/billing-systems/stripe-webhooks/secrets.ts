@@ -1,6 +1,5 @@
 import type { Pool } from 'pg'
-import { z } from 'zod'
-import { openSecret } from '../../sealed-secret.ts'
+import { listSettings, openSystemSecrets } from '../settings-store.ts'
 
 /** The secrets that Stripe signs its webhooks with, `whsec_…`. */
 
@@ -27,21 +26,17 @@ export async function webhookSecrets(
   secretKey: Buffer,
   organizationId: string | undefined,
 ): Promise<readonly WebhookSecrets[]> {
-  const { rows } = await pool.query<{ organization_id: string; sealed: unknown }>(
-    `select organization_id, sealed_secrets -> $2 as sealed
-     from billing_system_settings
-     where system = $1 and is_enabled and sealed_secrets ? $2
-       and ($3::text is null or organization_id::text = $3)
-     order by organization_id
-     limit $4`,
-    [SYSTEM, SECRET_NAME, organizationId?.toLowerCase() ?? null, ORGANIZATIONS_MAX],
-  )
-  return rows.map((row) => {
-    const owner = [row.organization_id, 'billing-system', SYSTEM, SECRET_NAME]
-    const opened = openSecret(secretKey, owner, Buffer.from(z.string().parse(row.sealed), 'base64'))
-    return {
-      organizationId: row.organization_id,
-      secrets: opened.split(/[\s,]+/).filter((secret) => secret !== ''),
-    }
+  const settings = await listSettings(pool, {
+    system: SYSTEM,
+    ...(organizationId !== undefined && { organizationId }),
   })
+  return settings
+    .filter(({ isEnabled, sealedSecrets }) => isEnabled && Object.hasOwn(sealedSecrets, SECRET_NAME))
+    .slice(0, ORGANIZATIONS_MAX)
+    .map((one) => ({
+      organizationId: one.organizationId,
+      secrets: (openSystemSecrets(secretKey, one)[SECRET_NAME] ?? '')
+        .split(/[\s,]+/)
+        .filter((secret) => secret !== ''),
+    }))
 }
