@@ -1,5 +1,6 @@
 import { DISPUTE_ORDER, INVOICE_PAYMENT_ORDER, supersedes } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
+import { lockCustomerInvoices } from './lock.ts'
 
 /**
  * What another system says of an invoice's payment. Messages come in any order, and again: each function here may be
@@ -88,7 +89,8 @@ export async function paymentState(
 }
 
 /**
- * Notes which invoice of ours one at Stripe is.
+ * Notes which invoice of ours one at Stripe is, and lets nobody else settle the customer's invoices until the
+ * transaction ends.
  *
  * @returns whether it is now known for the first time; undefined when we have no such invoice
  */
@@ -98,11 +100,13 @@ export async function learnStripeInvoice(
   stripeInvoiceId: string,
   invoiceId: string,
 ): Promise<boolean | undefined> {
-  const { rows } = await client.query(
-    'select from invoice where organization_id = $1 and invoice_id::text = $2',
+  const { rows } = await client.query<{ customer_id: string }>(
+    'select customer_id from invoice where organization_id = $1 and invoice_id::text = $2',
     [organizationId, invoiceId.toLowerCase()],
   )
-  if (rows.length === 0) return undefined
+  if (rows[0] === undefined) return undefined
+  // Before the invoice itself, as credit notes do: what follows may need both.
+  await lockCustomerInvoices(client, organizationId, rows[0].customer_id)
   const { rowCount } = await client.query(
     `insert into stripe_invoice (organization_id, stripe_invoice_id, invoice_id) values ($1, $2, $3)
      on conflict do nothing`,
