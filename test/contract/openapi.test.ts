@@ -201,6 +201,8 @@ async function insertInvoice(status: string, total = '0'): Promise<string> {
     [status, total, billingProfileSchema.parse({ starts_on: '2026-10-01' })],
   )
   return rows[0]?.invoice_id ?? ''
+}
+
 /** A step of the outbox that waits for a person. */
 async function refuseStep(): Promise<void> {
   await database.pool.query(
@@ -208,6 +210,8 @@ async function refuseStep(): Promise<void> {
        created_at)
      select id, 'stripe', 'documented', 1, 'invoice', 'act', '{}', 'documented', 'refused', now() from organization`,
   )
+}
+
 /** A finalized invoice with a correction after it, and a credit note on it. */
 async function invoiceAndNote() {
   const event = { ...EVENT, event_id: 'billed', customer_id: 'billed', ts: '2026-10-15T12:00:00Z' }
@@ -318,7 +322,9 @@ describe('every documented route', () => {
       '/api/v1/prices/refreshes': await waitingRefresh(),
       '/api/v1/channels': await created('/api/v1/channels', { kind: 'webhook', name: 'c', target: HOOK }),
       '/api/v1/alerts': await fireAlert(),
-      '/api/v1/invoices': await insertInvoice('draft'),
+      '/api/v1/invoices': billed.invoiceId,
+      '/api/v1/credit-notes': billed.noteId,
+      '/api/v1/payouts': await created('/api/v1/payouts', { recipient: 'o', amount: '1', currency: 'EUR' }),
     }
     /** What only an invoice in the right state is for. */
     const own: Readonly<Record<string, string>> = {
@@ -327,9 +333,6 @@ describe('every documented route', () => {
       'POST /api/v1/invoices/{id}/reissue': await insertInvoice('void'),
       'POST /api/v1/invoices/{id}/recalculate': await insertInvoice('draft'),
       'POST /api/v1/invoices/{id}/carry-forward': await insertInvoice('blocked', '-1'),
-      '/api/v1/invoices': billed.invoiceId,
-      '/api/v1/credit-notes': billed.noteId,
-      '/api/v1/payouts': await created('/api/v1/payouts', { recipient: 'o', amount: '1', currency: 'EUR' }),
     }
     const bodies = {
       ...BODIES,

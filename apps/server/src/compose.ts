@@ -15,6 +15,7 @@ import {
   createStripeClients,
   defineOutboxJobs,
   defineReconcileJob,
+  deliveriesOf,
   refreshOutboxMetrics,
   registerOutboxRoutes,
   registerReconciliation,
@@ -45,8 +46,14 @@ import { registerHealthRoutes } from './http/health-routes.ts'
 import { listen } from './http/listener.ts'
 import { createApp } from './http/server.ts'
 import { defineDeadLetterJob, registerIngestRoutes, submitOne } from './ingest/index.ts'
-import { defineInvoicingJobs, invoiceCsv, linesOfEvent, registerInvoiceRoutes } from './invoicing/index.ts'
-import { registerCreditNoteRoutes, registerPayoutRoutes } from './invoicing/index.ts'
+import {
+  defineInvoicingJobs,
+  invoiceCsv,
+  linesOfEvent,
+  registerCreditNoteRoutes,
+  registerInvoiceRoutes,
+  registerPayoutRoutes,
+} from './invoicing/index.ts'
 import { announcePriceChange, defineLateRatingJob, Ledger } from './ledger/index.ts'
 import {
   bundledCatalogue,
@@ -186,7 +193,6 @@ async function build(
   defineAlertJobs(jobs, { ...alerting, budgetStatuses: (request) => budgetStatuses(pool, request) })
 
   defineInvoicingJobs(jobs, { pool, now, logger })
-  const systems = createBillingSystems()
   const stripeFor = createStripeClients({ url: config.stripeUrl })
   const systems = createBillingSystems({ stripe: stripeFor })
   defineOutboxJobs(jobs, { pool, systems, secretKey, now, random: Math.random, logger, metrics })
@@ -267,7 +273,13 @@ async function build(
     registerGpuRoutes(app, { pool, now })
     registerTokenizerRoutes(app, { pool, now })
     registerAlertRoutes(app, alerting)
-    registerInvoiceRoutes(app, { pool, now })
+    registerInvoiceRoutes(app, {
+      pool,
+      now,
+      deliveriesOf: async (organizationId, id) =>
+        (await deliveriesOf(pool, organizationId, [id])).get(id) ?? [],
+      onChanged: announceHandOver,
+    })
     registerSettingsRoutes(app, { pool, now, secretKey, systems, onSettings: announceHandOver })
     registerReconciliation(app, { pool, now, secretKey, clientFor: stripeFor })
     registerOutboxRoutes(app, { pool, now, onRetry: announceSteps })

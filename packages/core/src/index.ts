@@ -77,7 +77,6 @@ export {
   LINE_DIMENSIONS,
   type LineDimension,
 } from './invoicing/billing-profile.ts'
-export { type Cycle, closableCycles, cycleFrom, firstCycleStartMs, localDate } from './invoicing/cycle.ts'
 export {
   type CorrectedUsage,
   type CorrectionCredit,
@@ -90,6 +89,7 @@ export {
   planCredit,
   usageCharge,
 } from './invoicing/credit-note.ts'
+export { type Cycle, closableCycles, cycleFrom, firstCycleStartMs, localDate } from './invoicing/cycle.ts'
 export {
   type DatedStatus,
   DISPUTE_ORDER,

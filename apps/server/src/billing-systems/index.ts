@@ -16,8 +16,8 @@ export {
   defineOutboxJobs,
   refreshOutboxMetrics,
 } from './outbox/jobs.ts'
-export { type Delivery, deliveriesOf } from './outbox/outbox-reads.ts'
-export { deliveryJson, deliveryToJson, registerOutboxRoutes } from './outbox/routes.ts'
+export { deliveriesOf } from './outbox/outbox-reads.ts'
+export { registerOutboxRoutes } from './outbox/routes.ts'
 export { registerSettingsRoutes } from './settings-routes.ts'
 export { createStripeClients } from './stripe/client.ts'
 export { defineReconcileJob } from './stripe/jobs.ts'

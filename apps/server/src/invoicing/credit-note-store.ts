@@ -1,6 +1,7 @@
 import type { CreditableInvoice, CreditedLine, Invoice, InvoiceLine } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
 import { linesOf } from './invoice-store.ts'
+import { takeNumbers } from './numbers.ts'
 
 /** Credit notes in the database. */
 
@@ -208,16 +209,7 @@ export interface NewCreditNote {
 /** Writes a note under the next number of its year, within its transaction. */
 export async function insertCreditNote(client: PoolClient, note: NewCreditNote): Promise<void> {
   const { organizationId } = note.invoice
-  const year = note.createdAt.getUTCFullYear()
-  // The row is locked until the end: a note that is not written leaves no gap.
-  const { rows } = await client.query<{ last_number: number }>(
-    `insert into invoice_number (organization_id, series, last_number)
-     values ($1, $2, 1)
-     on conflict (organization_id, series) do update set last_number = invoice_number.last_number + 1
-     returning last_number`,
-    [organizationId, `CN-${year}`],
-  )
-  const number = `CN-${year}-${String(rows[0]?.last_number ?? 1).padStart(6, '0')}`
+  const [number] = await takeNumbers(client, organizationId, 'CN', note.createdAt, 1)
   await client.query(
     `insert into credit_note (organization_id, credit_note_id, invoice_id, number, reason, correction_id, currency,
        total, api_key_id, idempotency_key, request_hash, external_id, created_at, voided_at, handed_over_at)

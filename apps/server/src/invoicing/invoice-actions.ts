@@ -36,6 +36,18 @@ export async function finalizeInvoice(
 export async function voidInvoice({ pool, now }: ClosingDependencies, which: InvoiceId): Promise<Invoice> {
   await inTransaction(pool, async (client) => {
     const { id } = await locked(client, which, ['draft', 'blocked', 'open', 'uncollectible'], 'voided')
+    const settled = await client.query(
+      `select from credited_entry as entry
+       join credit_note as note using (organization_id, credit_note_id)
+       where organization_id = $1 and note.invoice_id = $2
+       limit 1`,
+      [which.organizationId, id],
+    )
+    if (settled.rowCount !== 0) {
+      throw conflict(
+        'A credit note on it has settled corrections: what they took back would be invoiced again.',
+      )
+    }
     await client.query(
       `update invoice set status = 'void', reason = null, voided_at = $3 where organization_id = $1 and invoice_id = $2`,
       [which.organizationId, id, now()],

@@ -1,7 +1,19 @@
 import { INVOICE_STATUSES, type Invoice, type InvoiceLine } from '@tokentally/core'
 import { z } from 'zod'
+import type { PaymentState } from './payment-state.ts'
 
 /** Invoices as the API shows them. */
+
+/** How far a system has been told of an invoice and of what became of it. */
+export interface DeliveryState {
+  readonly system: string
+  /** `refused`: stopped until a person tries it again. */
+  readonly status: 'waiting' | 'done' | 'refused'
+  /** Of the step that it stands at; of the last one when all are done. */
+  readonly attempts: number
+  readonly lastError: string | null
+  readonly nextAttemptAt: Date | null
+}
 
 const amount = z.string().describe("Decimal text, in the invoice's currency")
 const usd = z.string().describe('Exact decimal text, US dollars')
@@ -73,7 +85,46 @@ export const invoiceWithLinesSchema = invoiceSchema.extend({
     })
     .describe('The query that made it: which entries of the ledger belong to it.'),
   lines: z.array(lineSchema),
+  payment: z
+    .object({
+      last_error: z
+        .string()
+        .nullable()
+        .describe('Why the last attempt to collect it failed; null once it is paid.'),
+      last_failed_at: instant,
+      stripe_invoice_ids: z.array(z.string()),
+      disputes: z.array(
+        z.object({
+          id: z.string(),
+          amount: z.string(),
+          currency: z.string(),
+          reason: z.string(),
+          status: z.string(),
+          updated_at: z.string(),
+        }),
+      ),
+    })
+    .describe('What Stripe says of its payment.'),
+  delivery: z
+    .array(
+      z.object({
+        system: z.string(),
+        status: z
+          .enum(['waiting', 'done', 'refused'])
+          .describe('`refused`: not tried again until POST /api/v1/outbox/retry.'),
+        attempts: z.number().int(),
+        last_error: z.string().nullable(),
+        next_attempt_at: instant,
+      }),
+    )
+    .describe('How far other systems have been told of it.'),
 })
+
+/** What stands beside an invoice and changes after it. */
+export interface InvoiceSurroundings {
+  readonly payment: PaymentState
+  readonly deliveries: readonly DeliveryState[]
+}
 
 export function invoiceToJson(invoice: Invoice): z.infer<typeof invoiceSchema> {
   return {
@@ -99,6 +150,7 @@ export function invoiceToJson(invoice: Invoice): z.infer<typeof invoiceSchema> {
 export function invoiceWithLinesToJson(
   invoice: Invoice,
   lines: readonly InvoiceLine[],
+  { payment, deliveries }: InvoiceSurroundings,
 ): z.infer<typeof invoiceWithLinesSchema> {
   const { sinceMs, startMs, endMs, previousPosition, position } = invoice.selection
   return {
@@ -118,6 +170,22 @@ export function invoiceWithLinesToJson(
             },
     },
     lines: lines.map(lineToJson),
+    payment: {
+      last_error: payment.lastPaymentError,
+      last_failed_at: payment.lastPaymentFailedAt?.toISOString() ?? null,
+      stripe_invoice_ids: [...payment.stripeInvoiceIds],
+      disputes: payment.disputes.map(({ updatedAt, ...dispute }) => ({
+        ...dispute,
+        updated_at: updatedAt.toISOString(),
+      })),
+    },
+    delivery: deliveries.map(({ system, status, attempts, lastError, nextAttemptAt }) => ({
+      system,
+      status,
+      attempts,
+      last_error: lastError,
+      next_attempt_at: nextAttemptAt?.toISOString() ?? null,
+    })),
   }
 }
 

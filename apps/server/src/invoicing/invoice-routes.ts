@@ -1,5 +1,4 @@
 import { INVOICE_STATUSES, type Invoice } from '@tokentally/core'
-import type { Pool } from 'pg'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
 import { formatCursor, parseCursor } from '../http/page-cursor.ts'
@@ -16,6 +15,7 @@ import {
   voidInvoice,
 } from './invoice-actions.ts'
 import {
+  type DeliveryState,
   invoiceSchema,
   invoiceToJson,
   invoiceWithLinesSchema,
@@ -25,6 +25,7 @@ import { listInvoices } from './invoice-list.ts'
 import { linesOf } from './invoice-store.ts'
 import { listLineEntries } from './line-entries.ts'
 import { whyNothingWasClosed } from './nothing-due.ts'
+import { paymentState } from './payment-state.ts'
 
 const TAGS = ['invoices']
 const customerId = z.string().min(1).max(512)
@@ -54,9 +55,16 @@ const entrySchema = z.object({
   amount: z.string().describe("Exact, in the invoice's currency; a line's add up to its `exact_amount`."),
 })
 
+export interface InvoiceRouteDependencies extends ClosingDependencies {
+  /** How far other systems have been told of an invoice. */
+  readonly deliveriesOf: (organizationId: string, invoiceId: string) => Promise<readonly DeliveryState[]>
+  /** Invoices may have been opened or voided: other systems are to be told. */
+  readonly onChanged: () => void
+}
+
 /** Registers what is under `/api/v1/invoices`. */
-export function registerInvoiceRoutes(app: App, dependencies: ClosingDependencies): void {
-  registerReading(app, dependencies.pool)
+export function registerInvoiceRoutes(app: App, dependencies: InvoiceRouteDependencies): void {
+  registerReading(app, dependencies)
   registerClosing(app, dependencies)
   registerAction(app, dependencies, 'finalize', finalizeInvoice, {
     summary: 'Finalize a draft',
@@ -81,7 +89,8 @@ export function registerInvoiceRoutes(app: App, dependencies: ClosingDependencie
   })
 }
 
-function registerReading(app: App, pool: Pool): void {
+function registerReading(app: App, dependencies: InvoiceRouteDependencies): void {
+  const { pool } = dependencies
   app.get(
     '/api/v1/invoices',
     {
@@ -135,7 +144,7 @@ function registerReading(app: App, pool: Pool): void {
         response: { 200: invoiceWithLinesSchema, 404: problemSchema },
       },
     },
-    async ({ organizationId, params }) => withLines(pool, { organizationId, invoiceId: params.id }),
+    async ({ organizationId, params }) => withLines(dependencies, { organizationId, invoiceId: params.id }),
   )
 
   app.get(
@@ -202,7 +211,7 @@ function registerReading(app: App, pool: Pool): void {
   )
 }
 
-function registerClosing(app: App, dependencies: ClosingDependencies): void {
+function registerClosing(app: App, dependencies: InvoiceRouteDependencies): void {
   const { pool, now } = dependencies
   app.post(
     '/api/v1/invoices/close',
@@ -243,6 +252,7 @@ function registerClosing(app: App, dependencies: ClosingDependencies): void {
         })
       }
       await computeInvoices(dependencies, { organizationId })
+      dependencies.onChanged()
       return { closed: closed.length, invoice_ids: [...closed] }
     },
   )
@@ -250,7 +260,7 @@ function registerClosing(app: App, dependencies: ClosingDependencies): void {
 
 function registerAction(
   app: App,
-  dependencies: ClosingDependencies,
+  dependencies: InvoiceRouteDependencies,
   name: string,
   act: (dependencies: ClosingDependencies, which: InvoiceId) => Promise<Invoice>,
   words: { readonly summary: string; readonly description: string },
@@ -268,12 +278,20 @@ function registerAction(
     },
     async ({ organizationId, params }) => {
       const { id } = await act(dependencies, { organizationId, invoiceId: params.id })
-      return withLines(dependencies.pool, { organizationId, invoiceId: id })
+      dependencies.onChanged()
+      return withLines(dependencies, { organizationId, invoiceId: id })
     },
   )
 }
 
-async function withLines(pool: Pool, which: InvoiceId): Promise<z.infer<typeof invoiceWithLinesSchema>> {
+async function withLines(
+  { pool, deliveriesOf }: InvoiceRouteDependencies,
+  which: InvoiceId,
+): Promise<z.infer<typeof invoiceWithLinesSchema>> {
+  const { organizationId, invoiceId } = which
   const invoice = await existingInvoice(pool, which)
-  return invoiceWithLinesToJson(invoice, await linesOf(pool, invoice))
+  return invoiceWithLinesToJson(invoice, await linesOf(pool, invoice), {
+    payment: await paymentState(pool, organizationId, invoiceId),
+    deliveries: await deliveriesOf(organizationId, invoiceId),
+  })
 }

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { App } from '../../http/app.ts'
 import { formatCursor, parseCursor } from '../../http/page-cursor.ts'
 import { Problem, problemSchema } from '../../http/problem.ts'
-import { type Delivery, listSteps, type OutboxStep } from './outbox-reads.ts'
+import { listSteps, type OutboxStep } from './outbox-reads.ts'
 import { retryStream } from './outbox-store.ts'
 
 export interface OutboxRouteDependencies {
@@ -34,26 +34,6 @@ const stepJson = z.object({
   created_at: z.string(),
   done_at: z.string().nullable(),
 })
-
-/** How far a system has been told of an invoice, as invoices show it. */
-export const deliveryJson = z.object({
-  system: z.string(),
-  status: z.enum(STATUSES).describe('`refused`: not tried again until POST /api/v1/outbox/retry.'),
-  attempts: z.number().int(),
-  last_error: z.string().nullable(),
-  next_attempt_at: z.string().nullable(),
-})
-
-/** A delivery in its JSON form. */
-export function deliveryToJson(delivery: Delivery): z.infer<typeof deliveryJson> {
-  return {
-    system: delivery.system,
-    status: delivery.status,
-    attempts: delivery.attempts,
-    last_error: delivery.lastError,
-    next_attempt_at: delivery.nextAttemptAt?.toISOString() ?? null,
-  }
-}
 
 const cursorSchema = z.tuple([z.iso.datetime(), z.string(), z.string(), z.number().int()])
 const systemName = z.string().min(1).max(64)

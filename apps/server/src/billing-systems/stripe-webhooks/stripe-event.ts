@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { amountOfStripe } from './stripe-amount.ts'
+import { amountOfStripe } from '../stripe/minor-amount.ts'
 
 /**
  * Stripe's events (docs.stripe.com/api/events), as far as we act on them. Of an event only these facts are kept: no
@@ -175,7 +175,7 @@ function factsOf(type: string, object: unknown): StripeFacts | undefined {
     if (isMissing(payment)) return undefined
     return {
       ...{ kind: 'dispute', id, payment, reason, status },
-      amount: amountOfStripe(amount, currency),
+      amount: amountOfStripe(amount, currency.toUpperCase()),
       currency: currency.toUpperCase(),
     }
   }
@@ -223,7 +223,7 @@ function creditNoteFacts(object: unknown): StripeFacts | undefined {
   const items = note.lines?.data ?? []
   const lines = items.map(({ amount, metadata: own }) => ({
     line_no: lineNoOf(named(own, METADATA.line)),
-    amount: amountOfStripe(amount, note.currency),
+    amount: amountOfStripe(amount, note.currency.toUpperCase()),
   }))
   return {
     kind: 'credit_note',
@@ -231,7 +231,10 @@ function creditNoteFacts(object: unknown): StripeFacts | undefined {
     id: note.id,
     ours: named(note.metadata, METADATA.creditNote),
     reason: note.memo ?? note.reason ?? 'Issued at Stripe',
-    lines: lines.length > 0 ? lines : [{ line_no: null, amount: amountOfStripe(note.amount, note.currency) }],
+    lines:
+      lines.length > 0
+        ? lines
+        : [{ line_no: null, amount: amountOfStripe(note.amount, note.currency.toUpperCase()) }],
     is_void: note.status === 'void',
     created: note.created,
   }

@@ -1,5 +1,7 @@
 import type Stripe from 'stripe'
 import type { BillingSystem } from '../billing-system.ts'
+import { planCreditNote } from './credit-note-steps.ts'
+import { stripeAmount } from './minor-amount.ts'
 import { performStripeStep } from './perform.ts'
 import { planInvoice, planVoid } from './plan.ts'
 import { API_KEY, stripeSettingsSchema, WEBHOOK_SECRET } from './settings.ts'
@@ -17,7 +19,7 @@ export function createStripe(clientFor: (apiKey: string) => Stripe): BillingSyst
     settingsSchema: stripeSettingsSchema,
     secretNames: [API_KEY, WEBHOOK_SECRET],
     invoiceSteps: planInvoice,
-    creditNoteSteps: () => [],
+    creditNoteSteps: (document) => planCreditNote(document, stripeAmount),
     voidSteps: planVoid,
     perform: (step, context) => performStripeStep(clientFor, step, context),
   }

@@ -1,6 +1,7 @@
 import type Stripe from 'stripe'
 import { z } from 'zod'
 import type { PlannedStep, StepContext, StepOutcome } from '../billing-system.ts'
+import { CREATE_CREDIT_NOTE, createCreditNote } from './credit-note-steps.ts'
 import { outcomeOfFailure } from './failures.ts'
 import { METADATA } from './plan.ts'
 import { API_KEY } from './settings.ts'
@@ -70,6 +71,8 @@ function act(stripe: Stripe, step: PlannedStep, context: StepContext): Promise<S
       return finalizeInvoice(stripe, finalizeSchema.parse(step.payload), context)
     case 'send_invoice':
       return sendInvoice(stripe, context)
+    case CREATE_CREDIT_NOTE:
+      return createCreditNote(stripe, step.payload, context)
     case 'void_invoice':
       return voidInvoice(stripe, context)
     default:
