@@ -5,6 +5,7 @@ import { type FakeStripe, startFakeStripe } from '../fake-stripe/index.ts'
 import { createTestDatabase, startService, type TestDatabase, type TestService } from '../harness/index.ts'
 import { call, createKey, problemOf, sendUsage, submissionOf } from './api-client.ts'
 import { insertFinalizedInvoice } from './invoiced.ts'
+import { insertInvoice } from './invoices.ts'
 
 /** What the service says of itself: the OpenAPI document, its page, metrics and health. */
 
@@ -229,6 +230,8 @@ async function invoiceAndNote() {
 describe('every documented route', () => {
   const BODIES: Readonly<Record<string, unknown>> = {
     'POST /api/v1/keys': { name: 'documented', scopes: ['read'] },
+    'PUT /api/v1/billing-profiles/{customer_id}': { starts_on: '2026-11-01' },
+    'PUT /api/v1/invoicing-settings': { name: 'documented' },
     'POST /api/v1/budgets': { name: 'documented', amount: '5', period: 'day' },
     'POST /api/v1/customers/{customer_id}/credit': { amount: '5', idempotency_key: 'documented' },
     'PUT /api/v1/customers/{customer_id}/credit/auto-refill': { auto_refill: null },
@@ -337,6 +340,11 @@ describe('every documented route', () => {
     const bodies = {
       ...BODIES,
       'POST /api/v1/credit-notes': { correction_id: billed.correctionId, preview: true },
+      '/api/v1/invoices': await insertInvoice(database, {
+        customer: 'documented',
+        start: '2026-10-01',
+        end: '2026-11-01',
+      }),
     }
     // A rule of the name that every other {id} stands for.
     await call(service, '/api/v1/markup-rules', { body: { id: values['{id}'], discount: 0.5 } })
@@ -346,6 +354,10 @@ describe('every documented route', () => {
       body: { secrets: { api_key: 'sk_test_fake' } },
     })
     await refuseStep()
+    await call(service, '/api/v1/billing-profiles/paying', {
+      method: 'PUT',
+      body: { starts_on: '2026-11-01' },
+    })
     // What is deleted last was there for all others.
     const ordered = operations().toSorted(
       (a, b) => Number(a.method === 'DELETE') - Number(b.method === 'DELETE'),

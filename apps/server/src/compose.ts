@@ -54,6 +54,7 @@ import {
   registerInvoiceRoutes,
   registerPayoutRoutes,
 } from './invoicing/index.ts'
+import { registerDocumentRoutes, registerProfileRoutes, registerSellerRoutes } from './invoicing/index.ts'
 import { announcePriceChange, defineLateRatingJob, Ledger } from './ledger/index.ts'
 import {
   bundledCatalogue,
@@ -292,6 +293,9 @@ async function build(
         replayStripeEvents(client, { organizationId, newCreditNoteId: randomUUID }, externalId),
     })
     registerStripeWebhookRoutes(app, { pool, now, secretKey, logger, newCreditNoteId: randomUUID })
+    registerProfileRoutes(app, { pool, now })
+    registerSellerRoutes(app, { pool, now })
+    registerDocumentRoutes(app, { pool })
     registerIngestRoutes(app, {
       pool,
       ledger,
