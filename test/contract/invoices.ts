@@ -58,7 +58,7 @@ export async function insertInvoice({ pool }: TestDatabase, invoice: NewInvoice)
         invoice.status === 'void' ? new Date('2026-11-05T09:00:00Z') : null,
       ],
     )
-    await insertLines(client, { organizationId, id, revision: 1 }, invoice.lines ?? [])
+    await insertLines(client, organizationId, [{ invoiceId: id, revision: 1, lines: invoice.lines ?? [] }])
   })
   return id
 }

@@ -51,10 +51,13 @@ import {
   invoiceCsv,
   linesOfEvent,
   registerCreditNoteRoutes,
+  registerDocumentRoutes,
   registerInvoiceRoutes,
+  registerInvoiceSimulationRoutes,
   registerPayoutRoutes,
+  registerProfileRoutes,
+  registerSellerRoutes,
 } from './invoicing/index.ts'
-import { registerDocumentRoutes, registerProfileRoutes, registerSellerRoutes } from './invoicing/index.ts'
 import { announcePriceChange, defineLateRatingJob, Ledger } from './ledger/index.ts'
 import {
   bundledCatalogue,
@@ -296,6 +299,7 @@ async function build(
     registerProfileRoutes(app, { pool, now })
     registerSellerRoutes(app, { pool, now })
     registerDocumentRoutes(app, { pool })
+    registerInvoiceSimulationRoutes(app, { pool, now, logger })
     registerIngestRoutes(app, {
       pool,
       ledger,

@@ -205,7 +205,7 @@ function dimensionsOf(sources: readonly InvoiceSource[]): readonly LineDimension
 }
 
 /** The last rate on or before the last day of each cycle: of the customer's own source, else of the European Central Bank. */
-async function readRates(
+export async function readRates(
   database: Pool | PoolClient,
   organizationId: string,
   sources: readonly InvoiceSource[],

@@ -14,7 +14,8 @@ import type { ROLLED_UP_COLUMNS } from '../ledger/index.ts'
 
 /** A column of `usage_event` that events are told apart by, or one of their tags. */
 export type Trait = { readonly column: TraitColumn } | { readonly tag: string }
-export type TraitColumn = (typeof ROLLED_UP_COLUMNS)[number] | 'response_model'
+/** `entry_sale`: of sources that have it, the currency and the rate that an entry was sold at. */
+export type TraitColumn = (typeof ROLLED_UP_COLUMNS)[number] | 'response_model' | 'entry_sale'
 
 /** Events that are alike in all traits. */
 export interface UsageGroup {
@@ -45,22 +46,47 @@ export interface Slice {
   readonly endMs: number
 }
 
-// A reversal takes back what it names: its amounts count negatively.
-const signed = (amount: string) =>
-  `case event.entry_kind when 'reversal' then -(${amount}) else ${amount} end`
-const LIST_COST = 'event.list_cost_usd + coalesce(late.list_cost_usd, 0)'
-const SELL_COST = 'event.sell_cost_usd + coalesce(late.sell_cost_usd, 0)'
+/**
+ * Where usage is read from: a relation `event` with the columns of `usage_event` and, beside them,
+ * - `entry_sign`, `entry_events`: what its amounts count, and how many events it is; a reversal takes back what it names
+ * - `entry_list_usd`, `entry_sell_usd`: without the sign
+ * - `entry_lines`: what was rated; `entry_is_priced`: something was
+ * - `entry_has_minimum`: minima of rules and prices of requests count here, once for an event that is in several entries
+ */
+export interface UsageSource {
+  readonly sql: string
+  /** Of its parameters, from $1. */
+  readonly parameters: readonly unknown[]
+}
+
 const REQUESTS = `coalesce((event.meters ->> 'requests')::numeric, 1)`
+
+/** All events of a time, each with its late rating. */
+export function sliceSource({ organizationId, startMs, endMs }: Slice): UsageSource {
+  return {
+    sql: `(
+      select event.*, sign.entry_sign, sign.entry_sign as entry_events,
+        event.list_cost_usd + coalesce(late.list_cost_usd, 0) as entry_list_usd,
+        event.sell_cost_usd + coalesce(late.sell_cost_usd, 0) as entry_sell_usd,
+        case when late.lines is null then event.lines else event.lines || late.lines end as entry_lines,
+        late.event_id is not null or event.price_version_id is not null as entry_is_priced,
+        true as entry_has_minimum
+      from usage_event as event
+      cross join lateral (select case event.entry_kind when 'reversal' then -1 else 1 end as entry_sign) as sign
+      left join late_rating as late
+        on late.organization_id = $1 and late.ts >= $2 and late.ts < $3
+        and late.organization_id = event.organization_id and late.event_id = event.event_id
+      where event.organization_id = $1 and event.ts >= $2 and event.ts < $3
+    ) as event`,
+    parameters: [organizationId, new Date(startMs), new Date(endMs)],
+  }
+}
+
 // What failed costs nothing, by no rule, and what has no price is not sold before it has one.
-const IS_SOLD = `(event.status <> 'error' and (late.event_id is not null or event.price_version_id is not null))`
-const LINES = `case when late.lines is null then event.lines else event.lines || late.lines end`
-const SAYS_REQUESTS = `(coalesce(event.meters ? 'requests', false) or (${LINES}) @> '[{"meter": "requests"}]')`
-const EVENTS = `
-  usage_event as event
-  left join late_rating as late
-    on late.organization_id = $1 and late.ts >= $2 and late.ts < $3
-    and late.organization_id = event.organization_id and late.event_id = event.event_id`
-const IN_RANGE = `event.organization_id = $1 and event.ts >= $2 and event.ts < $3`
+const IS_SOLD = `(event.status <> 'error' and event.entry_is_priced)`
+/** Whether what is due for a request is due here, and is not a meter of the event. */
+const IS_ONE_REQUEST = `(event.entry_has_minimum and not coalesce(event.meters ? 'requests', false)
+  and not event.entry_lines @> '[{"meter": "requests"}]')`
 
 /** Which sums are needed beside those of money: each costs time. */
 export interface AskedSums {
@@ -69,19 +95,19 @@ export interface AskedSums {
   readonly withoutRequests: boolean
 }
 
-/** Sums a slice by traits. What was not asked for is 0. */
+/** Sums usage by traits. What was not asked for is 0. */
 export async function sumUsage(
   client: PoolClient,
-  slice: Slice,
+  source: UsageSource,
   traits: readonly Trait[],
   { floors, ...asked }: AskedSums,
 ): Promise<readonly UsageGroup[]> {
-  const { select, groupBy, key, parameters } = groupSql([`(event.status = 'error')`], traits, 4)
-  const first = 4 + parameters.length
+  const { select, groupBy, key, parameters } = groupSql([`(event.status = 'error')`], traits, source)
+  const first = source.parameters.length + parameters.length + 1
   const floored = floors.map((_, index) => {
     const [factor, minimum] = [first + 2 * index, first + 2 * index + 1]
-    const cost = `greatest($${factor}::numeric * (${LIST_COST}), $${minimum}::numeric * ${REQUESTS})`
-    return `coalesce(sum(${signed(cost)}) filter (where ${IS_SOLD}), 0)::text`
+    const cost = `greatest($${factor}::numeric * event.entry_list_usd, case when event.entry_has_minimum then $${minimum}::numeric * ${REQUESTS} end)`
+    return `coalesce(sum(event.entry_sign * ${cost}) filter (where ${IS_SOLD}), 0)::text`
   })
   const { rows } = await client.query<{
     key: string
@@ -94,17 +120,17 @@ export async function sumUsage(
   }>(
     `with usage as (
        select ${select},
-         sum(${signed('1')})::int as events, sum(${signed(LIST_COST)}) as list, sum(${signed(SELL_COST)}) as sell,
-         ${asked.requests ? `coalesce(sum(${signed(REQUESTS)}) filter (where ${IS_SOLD}), 0)` : '0'} as requests,
-         ${asked.withoutRequests ? `coalesce(sum(${signed('1')}) filter (where ${IS_SOLD} and not ${SAYS_REQUESTS}), 0)::int` : '0'} as without_requests,
+         sum(event.entry_events)::int as events, sum(event.entry_sign * event.entry_list_usd) as list,
+         sum(event.entry_sign * event.entry_sell_usd) as sell,
+         ${asked.requests ? `coalesce(sum(event.entry_sign * ${REQUESTS}) filter (where ${IS_SOLD} and event.entry_has_minimum), 0)` : '0'} as requests,
+         ${asked.withoutRequests ? `coalesce(sum(event.entry_sign) filter (where ${IS_SOLD} and ${IS_ONE_REQUEST}), 0)::int` : '0'} as without_requests,
          array[${floored.join(', ')}]::text[] as floored
-       from ${EVENTS}
-       where ${IN_RANGE}
+       from ${source.sql}
        group by ${groupBy}
      )
      select ${key} as key, events, list::text, sell::text, requests::text, without_requests, floored
      from usage`,
-    [...rangeOf(slice), ...parameters, ...floors.flatMap(({ factor, minimum }) => [factor, minimum])],
+    [...source.parameters, ...parameters, ...floors.flatMap(({ factor, minimum }) => [factor, minimum])],
   )
   return rows.map((row) => {
     const [isFailed, ...rest] = keyOf(row.key)
@@ -129,28 +155,28 @@ export interface MeterSum {
 }
 
 /**
- * Sums up each meter of a slice by traits; failed calls and what has no price are left out.
+ * Sums up each meter by traits; failed calls and what has no price are left out.
  *
  * @returns by `traitKey` of the traits' values
  */
 export async function sumMeters(
   client: PoolClient,
-  slice: Slice,
+  source: UsageSource,
   traits: readonly Trait[],
 ): Promise<ReadonlyMap<string, readonly MeterSum[]>> {
-  const { select, groupBy, key, parameters } = groupSql([`line ->> 'meter'`], traits, 4)
-  const sum = (name: string) => `sum(${signed(`(line ->> '${name}')::numeric`)})`
+  const { select, groupBy, key, parameters } = groupSql([`line ->> 'meter'`], traits, source)
+  const sum = (name: string) => `sum(event.entry_sign * (line ->> '${name}')::numeric)`
   const { rows } = await client.query<{ key: string; quantity: string; cost_usd: string }>(
     `with used as (
        select ${select}, ${sum('quantity')} as quantity, ${sum('cost_usd')} as cost_usd
-       from ${EVENTS}
-       cross join lateral jsonb_array_elements(${LINES}) as line
-       where ${IN_RANGE} and ${IS_SOLD} and line ->> 'cost_usd' is not null
+       from ${source.sql}
+       cross join lateral jsonb_array_elements(event.entry_lines) as line
+       where ${IS_SOLD} and line ->> 'cost_usd' is not null
        group by ${groupBy}
      )
      select ${key} as key, quantity::text, cost_usd::text
      from used`,
-    [...rangeOf(slice), ...parameters],
+    [...source.parameters, ...parameters],
   )
   const sums = new Map<string, MeterSum[]>()
   for (const row of rows) {
@@ -187,13 +213,14 @@ export interface ChosenRule {
  */
 export async function sellEach(
   client: PoolClient,
-  slice: Slice,
+  source: UsageSource,
   traits: readonly Trait[],
   chosen: readonly ChosenRule[],
 ): Promise<readonly string[]> {
+  const first = source.parameters.length + 1
   const rules = [...new Set(chosen.map(({ rule }) => rule))]
   const indexOf = new Map(rules.map((rule, index) => [rule, index]))
-  const { expressions, parameters } = traitsSql(traits, 11 + traits.length)
+  const { expressions, parameters } = traitsSql(traits, first + 7 + traits.length)
   const names = expressions.map((_, index) => `trait_${index}`)
   // Equality is what can be hashed, and takes an absent value for a rare one; the second condition knows better.
   const isAlike = expressions.map(
@@ -206,40 +233,40 @@ export async function sellEach(
   const { rows } = await client.query<{ position: number; sell_cost_usd: string }>(
     `with chosen as (
        select *
-       from unnest(${['$4::int[]', '$5::int[]', ...names.map((_, index) => `$${11 + index}::text[]`)].join(', ')})
+       from unnest(${[`$${first}::int[]`, `$${first + 1}::int[]`, ...names.map((_, index) => `$${first + 7 + index}::text[]`)].join(', ')})
          as chosen (${['position', 'rule', ...names].join(', ')})
      ), rule as (
        select *
-       from unnest($6::int[], $7::numeric[], $8::numeric[], $9::jsonb[], $10::numeric[])
+       from unnest($${first + 2}::int[], $${first + 3}::numeric[], $${first + 4}::numeric[], $${first + 5}::jsonb[],
+         $${first + 6}::numeric[])
          as rule (rule, factor, per_request, prices, minimum)
      ), sold as (
-       select chosen.position, event.entry_kind, rule.minimum * ${REQUESTS} as least,
+       select chosen.position, event.entry_sign,
+         case when event.entry_has_minimum then rule.minimum * ${REQUESTS} end as least,
          case
-           when rule.factor is not null then rule.factor * (${LIST_COST})
-           when rule.per_request is not null then rule.per_request * ${REQUESTS}
+           when rule.factor is not null then rule.factor * event.entry_list_usd
+           when rule.per_request is not null
+             then case when event.entry_has_minimum then rule.per_request * ${REQUESTS} else 0 end
            else (
              select sum(coalesce((rule.prices ->> line.meter)::numeric * line.quantity, line.cost_usd))
-               + case
-                   when event.meters ? 'requests' or bool_or(line.meter = 'requests') then 0
-                   else coalesce((rule.prices ->> 'requests')::numeric, 0)
-                 end
-             from jsonb_to_recordset(${LINES})
+               + case when ${IS_ONE_REQUEST} then coalesce((rule.prices ->> 'requests')::numeric, 0) else 0 end
+             from jsonb_to_recordset(event.entry_lines)
                as line (meter text, quantity numeric, cost_usd numeric)
              where line.cost_usd is not null
            )
          end as cost_usd
-       from ${EVENTS}
+       from ${source.sql}
        join chosen on ${['true', ...isAlike].join(' and ')}
        join rule on rule.rule = chosen.rule
-       where ${IN_RANGE} and ${IS_SOLD}
+       where ${IS_SOLD}
      )
      select position,
-       sum(case entry_kind when 'reversal' then -greatest(cost_usd, least) else greatest(cost_usd, least) end)::text
+       sum(entry_sign * greatest(cost_usd, least))::text
          as sell_cost_usd
      from sold
      group by position`,
     [
-      ...rangeOf(slice),
+      ...source.parameters,
       chosen.map((_, position) => position),
       chosen.map(({ rule }) => indexOf.get(rule)),
       rules.map((_, index) => index),
@@ -255,13 +282,9 @@ export async function sellEach(
   return chosen.map((_, position) => sold.get(position) ?? '0')
 }
 
-function rangeOf({ organizationId, startMs, endMs }: Slice): unknown[] {
-  return [organizationId, new Date(startMs), new Date(endMs)]
-}
-
 /** What is grouped by: some expressions, then the traits; and the groups' values as JSON text. */
-function groupSql(own: readonly string[], traits: readonly Trait[], from: number) {
-  const { expressions, parameters } = traitsSql(traits, from)
+function groupSql(own: readonly string[], traits: readonly Trait[], source: UsageSource) {
+  const { expressions, parameters } = traitsSql(traits, source.parameters.length + 1)
   const all = [...own, ...expressions]
   const names = all.map((_, index) => `group_${index}`)
   return {

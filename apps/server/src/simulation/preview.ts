@@ -19,12 +19,14 @@ import {
   type MeterSum,
   type Slice,
   sellEach,
+  sliceSource,
   sumMeters,
   sumUsage,
   type Trait,
   type TraitColumn,
   traitKey,
   type UsageGroup,
+  type UsageSource,
 } from './preview-store.ts'
 
 /**
@@ -80,7 +82,7 @@ export async function* preview(pool: Pool, request: PreviewRequest): AsyncGenera
   const slices = slicesOf(request)
   for (let done = 0; done < slices.length; done += PARALLEL) {
     const read = await Promise.all(
-      slices.slice(done, done + PARALLEL).map((slice) => sellSlice(pool, slice, chooser)),
+      slices.slice(done, done + PARALLEL).map((slice) => sellUsage(pool, sliceSource(slice), chooser)),
     )
     for (const { group, rule, sums } of read.flat()) {
       const keys = request.groupBy.map((column) => chooser.traitOf(group, column))
@@ -101,14 +103,16 @@ export async function* preview(pool: Pool, request: PreviewRequest): AsyncGenera
   yield { kind: 'result', result: { groups, totals, rules } }
 }
 
-interface RuleChooser {
+/** Finds the rule that usage is sold by. */
+export interface RuleChooser {
+  /** What usage has to be told apart by for that. */
   readonly traits: readonly Trait[]
   readonly asked: AskedSums
   traitOf(group: UsageGroup, column: TraitColumn): string | null
   choose(group: UsageGroup): MarkupRule | undefined
 }
 
-function ruleChooser({ rules, groupBy }: PreviewRequest): RuleChooser {
+export function ruleChooser({ rules, groupBy }: Pick<PreviewRequest, 'rules' | 'groupBy'>): RuleChooser {
   const asked = (has: (match: MarkupRule['match']) => boolean, ...columns: TraitColumn[]) =>
     rules.some(({ match }) => has(match)) ? columns : []
   const columns = new Set<TraitColumn>([
@@ -172,18 +176,24 @@ function asVersion(rule: MarkupRule): MarkupRuleVersion {
   }
 }
 
-interface SoldGroup {
+/** Usage that is alike, sold by one rule; undefined: at list price. */
+export interface SoldGroup {
   readonly group: UsageGroup
   readonly rule: MarkupRule | undefined
   readonly sums: PreviewSums
 }
 
-function sellSlice(pool: Pool, slice: Slice, chooser: RuleChooser): Promise<readonly SoldGroup[]> {
+/** Sells the usage of a source by the rules of a chooser. */
+export function sellUsage(
+  pool: Pool,
+  source: UsageSource,
+  chooser: RuleChooser,
+): Promise<readonly SoldGroup[]> {
   return inOneSnapshot(pool, async (client) => {
-    const groups = await sumUsage(client, slice, chooser.traits, chooser.asked)
+    const groups = await sumUsage(client, source, chooser.traits, chooser.asked)
     const chosen = groups.map((group) => ({ group, rule: chooser.choose(group) }))
     const meters = chosen.some(({ rule }) => isByMeter(rule))
-      ? await sumMeters(client, slice, chooser.traits)
+      ? await sumMeters(client, source, chooser.traits)
       : new Map<string, readonly MeterSum[]>()
     const sold: SoldGroup[] = []
     const oneByOne: ChosenRule[] = []
@@ -196,7 +206,7 @@ function sellSlice(pool: Pool, slice: Slice, chooser: RuleChooser): Promise<read
       else if (rule !== undefined) oneByOne.push({ group, rule })
     }
     if (oneByOne.length === 0) return sold
-    const costs = await sellEach(client, slice, chooser.traits, oneByOne)
+    const costs = await sellEach(client, source, chooser.traits, oneByOne)
     oneByOne.forEach(({ group, rule }, index) => {
       sold.push({ group, rule, sums: sumsOf(group, decimal(costs[index] ?? '0')) })
     })

@@ -1,24 +1,13 @@
 import { Readable } from 'node:stream'
-import {
-  allRuleSpans,
-  checkRuleFile,
-  type FieldIssue,
-  type MarkupRule,
-  markupRuleJson,
-  parseRules,
-  RULES_MAX,
-  ruleDraft,
-  tiesAmong,
-} from '@tokentally/core'
 import type { Pool } from 'pg'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { ROLLED_UP_COLUMNS } from '../ledger/index.ts'
-import { listMarkupRules, refusal } from '../pricing/index.ts'
 import { DIMENSION_COLUMNS, readPeriod } from '../reports/index.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { type PreviewRequest, preview, previewSumsJson } from './preview.ts'
+import { invalid, line, NDJSON, triedRules, triedRulesFields } from './tried-rules.ts'
 
 /** What the routes of simulations need. */
 export interface SimulationRoutesDeps {
@@ -31,15 +20,9 @@ const GROUP_COLUMNS = Object.entries(DIMENSION_COLUMNS).flatMap(([name, column])
   const rolledUp = ROLLED_UP_COLUMNS.find((one) => one === column)
   return rolledUp === undefined ? [] : [[name, rolledUp] as const]
 })
-const NDJSON = 'application/x-ndjson'
 
 const body = z.strictObject({
-  rules: z
-    .array(markupRuleJson)
-    .max(RULES_MAX)
-    .optional()
-    .describe('The rules to try, instead of all present ones. Their dates do not matter.'),
-  text: z.string().max(2_000_000).optional().describe('The same in the rule language.'),
+  ...triedRulesFields,
   start: z
     .string()
     .optional()
@@ -77,10 +60,7 @@ export function registerSimulationRoutes(app: App, { pool, now, logger }: Simula
       const nowMs = now().getTime()
       const groupBy = readGroupBy(body.group_by)
       const { startMs, endMs } = readPreviewPeriod(body, nowMs)
-      const rules =
-        body.rules === undefined && body.text === undefined
-          ? presentRules(await listMarkupRules(pool, organizationId), nowMs)
-          : givenRules(body)
+      const rules = await triedRules({ pool, organizationId, nowMs }, body)
       const request = { organizationId, startMs, endMs, rules, groupBy: groupBy.map(({ column }) => column) }
       const names = groupBy.map(({ name }) => name)
       return reply
@@ -126,65 +106,6 @@ async function* previewLines(
   }
 }
 
-function line(value: object): string {
-  return `${JSON.stringify(value)}\n`
-}
-
-function givenRules({ rules, text }: z.output<typeof body>): readonly MarkupRule[] {
-  if (rules !== undefined && text !== undefined) {
-    throw invalid([{ path: 'text', message: 'goes without rules' }])
-  }
-  let given: readonly MarkupRule[] = []
-  if (rules !== undefined) given = rules.map(({ id, ...fields }) => ruleDraft(id, fields).rule)
-  if (text !== undefined) {
-    const { entries, issues } = parseRules(text)
-    const file = checkRuleFile(entries, issues)
-    if (file.issues.length > 0) {
-      throw invalid(
-        file.issues.map(({ line: at, column, message }) => ({
-          path: 'text',
-          message: `line ${at}, column ${column}: ${message}`,
-        })),
-      )
-    }
-    given = file.drafts.map(({ rule }) => rule)
-  }
-  const indexById = new Map(given.map(({ id }, index) => [id, index]))
-  if (indexById.size < given.length) {
-    const index = given.findIndex(({ id }, at) => indexById.get(id) !== at)
-    throw invalid([{ path: `rules.${index}.id`, message: 'stands twice' }])
-  }
-  // Dates do not matter here, so rules that follow each other in time would meet.
-  const spans = given.map((rule) => ({
-    version: {
-      ...rule,
-      versionId: rule.id,
-      organizationId: '',
-      version: 1,
-      enteredMs: 0,
-      fromMs: 0,
-      untilMs: null,
-      isRemoval: false,
-    },
-    startMs: -Infinity,
-    endMs: Infinity,
-  }))
-  const ties = tiesAmong(spans, new Set(indexById.keys()))
-  if (ties.length > 0) {
-    throw refusal(ties, (id, field) => (text === undefined ? `rules.${indexById.get(id)}.${field}` : 'text'))
-  }
-  return given
-}
-
-function presentRules(
-  versions: Awaited<ReturnType<typeof listMarkupRules>>,
-  nowMs: number,
-): readonly MarkupRule[] {
-  return allRuleSpans(versions)
-    .filter(({ startMs, endMs }) => startMs <= nowMs && nowMs < endMs)
-    .map(({ version }) => version)
-}
-
 function readPreviewPeriod(query: z.output<typeof body>, nowMs: number) {
   if (query.start !== undefined || query.end !== undefined) return readPeriod(query, nowMs)
   const now = new Date(nowMs)
@@ -201,8 +122,4 @@ function readGroupBy(
     if (found !== undefined) return { name: found[0], column: found[1] }
     throw invalid([{ path: `group_by.${index}`, message: `"${given}" is no dimension; known: ${known}` }])
   })
-}
-
-function invalid(errors: readonly FieldIssue[]): Problem {
-  return new Problem({ code: 'invalid-request', detail: 'The preview cannot be made.', errors })
 }
