@@ -121,6 +121,15 @@ describe('GET /api/v1/invoices/{id}.pdf', () => {
     expect(pages.at(-1)).toContain('Total $150.00')
   })
 
+  it('keeps lines with the longest names above the foot of the page', async () => {
+    const lines = [1, 2, 3].map((lineNo) => usageLine(lineNo, `${'名'.repeat(2_500)} end-${lineNo}`, '1'))
+    const id = await insertInvoice(database, { ...OCTOBER, customer: 'long names', lines, total: '3' })
+    const text = (await pagesOf((await pdfOf(id)).bytes)).join(' ')
+    expect(text.match(/名\s*…/g)).toHaveLength(3)
+    expect(text).toContain('Total $3.00')
+    expect(text).not.toContain('end-1')
+  })
+
   it('marks what is void', async () => {
     const id = await insertInvoice(database, {
       ...OCTOBER,

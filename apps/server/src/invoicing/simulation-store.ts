@@ -61,7 +61,32 @@ export async function lastInvoices(
 export function entriesSource(scope: EntriesScope): UsageSource {
   return {
     sql: `(
-      select event.*, entry.events as entry_events,
+      ${entriesWithEvents(
+        'not entry.is_late',
+        `join usage_event as event
+          on event.organization_id = $1 and event.ts >= $4 and event.ts < $5
+          and event.ts = entry.ts and event.event_id = entry.event_id`,
+      )}
+      union all
+      ${entriesWithEvents(
+        'entry.is_late',
+        // Late entries are few, and from any time: "offset 0" keeps each lookup an index scan.
+        `cross join lateral (
+          select usage_event.*
+          from usage_event
+          where usage_event.organization_id = $1 and usage_event.ts = entry.ts
+            and usage_event.event_id = entry.event_id
+          offset 0
+        ) as event`,
+      )}
+    ) as event`,
+    parameters: entriesParameters(scope),
+  }
+}
+
+// The condition is constant in each branch of the entries: those that it rules out are not read.
+function entriesWithEvents(condition: string, joinEvent: string): string {
+  return `select event.*, entry.events as entry_events,
         case entry.entry_kind when 'reversal' then -1 else 1 end as entry_sign,
         abs(entry.list_cost_usd) as entry_list_usd, abs(entry.sell_cost_usd) as entry_sell_usd,
         case entry.source when 'late_rating' then late.lines else event.lines end as entry_lines,
@@ -70,11 +95,8 @@ export function entriesSource(scope: EntriesScope): UsageSource {
         concat_ws('|', coalesce(entry.sell_currency, 'USD'), trim_scale(entry.fx_rate), entry.fx_date)
           as entry_sale
       from (${entriesSql({ byMeter: false })}) as entry
-      join usage_event as event
-        on event.organization_id = $1 and event.ts = entry.ts and event.event_id = entry.event_id
+      ${joinEvent}
       left join late_rating as late
         on entry.source = 'late_rating' and late.organization_id = $1 and late.event_id = entry.event_id
-    ) as event`,
-    parameters: entriesParameters(scope),
-  }
+      where ${condition}`
 }

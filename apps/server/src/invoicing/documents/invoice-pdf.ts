@@ -26,6 +26,7 @@ const BOTTOM = PAGE.height - 104
 const COLUMN = { quantity: RIGHT - 110, description: RIGHT - 110 - 90 - LEFT }
 
 const LINES_AT_ONCE = 20
+const DESCRIPTION_LINES_MAX = 12
 
 const INK = '#1c2733'
 const GREY = '#5c6a78'
@@ -156,7 +157,8 @@ async function drawTable(sheet: Sheet, invoice: Invoice, lines: readonly Invoice
     if (index % LINES_AT_ONCE === LINES_AT_ONCE - 1) await setImmediate()
   }
   if (lines.length > 0) return
-  drawText(sheet.doc, 'No usage in this period.', { x: LEFT, y: sheet.y }, style(9.5, 'regular', GREY))
+  const nothing = invoice.status === 'pending' ? 'Not computed yet.' : 'No usage in this period.'
+  drawText(sheet.doc, nothing, { x: LEFT, y: sheet.y }, style(9.5, 'regular', GREY))
   sheet.y += 20
 }
 
@@ -172,7 +174,7 @@ function drawTableHead(sheet: Sheet, { profile, currency }: Invoice): void {
 
 function drawLine(sheet: Sheet, invoice: Invoice, line: InvoiceLine): void {
   const { doc } = sheet
-  const description = wrapText(doc, line.description, COLUMN.description, BODY)
+  const description = shortened(wrapText(doc, line.description, COLUMN.description, BODY))
   const conversions = conversionTexts(line, invoice.currency).flatMap((text) =>
     wrapText(doc, text, COLUMN.description, SMALL),
   )
@@ -196,6 +198,12 @@ function drawLine(sheet: Sheet, invoice: Invoice, line: InvoiceLine): void {
   }
   rule(doc, sheet.y - 5.5, RULE, 0.5)
   sheet.y += 9
+}
+
+/** No line of the invoice is longer than a page, whatever its dimensions are called. */
+function shortened(lines: readonly string[]): readonly string[] {
+  if (lines.length <= DESCRIPTION_LINES_MAX) return lines
+  return [...lines.slice(0, DESCRIPTION_LINES_MAX - 1), `${lines[DESCRIPTION_LINES_MAX - 1] ?? ''}…`]
 }
 
 function cell(doc: PDFKit.PDFDocument, text: string, x: number, y: number, align: Align): void {
