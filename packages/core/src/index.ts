@@ -1,3 +1,64 @@
+export { adviseOnCalls } from './advice/advise-on-calls.ts'
+export {
+  ADVICE_SCOPES,
+  type AdviceScope,
+  type AdviceScopeDimension,
+  type CallGroup,
+  SMALL_INPUT_TOKENS,
+  SMALL_OUTPUT_TOKENS,
+  type Waiting,
+} from './advice/call-group.ts'
+export { hostsOfModels } from './advice/cheaper-provider.ts'
+export {
+  type CommitmentOffer,
+  commitmentOfferSchema,
+  type OwnedCommitment,
+  ownedCommitmentSchema,
+  type ProvisionedOffer,
+  type SpendOffer,
+} from './advice/commitment-offers.ts'
+export { breakEvenSpend, cheapestTier, costUnderCommitment } from './advice/committed-spend.ts'
+export {
+  ADVICE_KINDS,
+  type AdviceAlternative,
+  type AdviceContext,
+  type AdviceKind,
+  type AdviceSubject,
+  type Finding,
+} from './advice/finding.ts'
+export {
+  DEFAULT_MODEL_ALTERNATIVES,
+  type ModelAlternatives,
+  modelAlternativesSchema,
+} from './advice/model-alternatives.ts'
+export {
+  CACHE_LIFE_MS,
+  CACHE_MIN_TOKENS,
+  CACHE_STEP_TOKENS,
+  promptCaching,
+  type RepeatedPrompts,
+} from './advice/prompt-caching.ts'
+export {
+  breakEvenUtilization,
+  cheapestChoice,
+  type Demand,
+  demandQuantiles,
+  idleShare,
+  type ReservedChoice,
+  reservedChoices,
+  withUnits,
+} from './advice/reserved-capacity.ts'
+export { retriesAndErrors, type WastedCalls } from './advice/retries-and-errors.ts'
+export { MONTH_DAYS, type SavingInterval } from './advice/saving-interval.ts'
+export {
+  ADVICE_MINIMA,
+  type Advice,
+  type AdviceConfidence,
+  AdviceTally,
+  confidenceOf,
+  SAVING_MIN_USD,
+} from './advice/tally.ts'
+export { WEEKS_MIN, weeklyInterval } from './advice/weekly-interval.ts'
 export {
   ALERT_KINDS,
   ALERT_STATES,
