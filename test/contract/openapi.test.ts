@@ -224,6 +224,37 @@ async function invoiceAndNote() {
   })
   const { id: noteId } = z.object({ id: z.string() }).parse(note.json)
   return { invoiceId, noteId, correctionId: await correct('billed') }
+/** A recommendation, as if traffic had led to it. @returns its id */
+async function recommend(): Promise<string> {
+  const { rows } = await database.pool.query<{ recommendation_id: string }>(
+    `insert into recommendation (organization_id, recommendation_id, kind, scope_dimension, subject, alternative,
+       saving_usd, saving_low_usd, saving_high_usd, confidence, events, computation, sample_event_ids, first_seen_at,
+       computed_at, is_current)
+     select id, gen_random_uuid(), 'retries_and_errors', 'organization', $1, $2, 3, 2, 4, 'high', 5, $3, '{}', now(),
+       now(), true
+     from organization
+     returning recommendation_id`,
+    [
+      { provider: 'openai', model: 'gpt-4o', service_tier: null },
+      { provider: null, model: null, service_tier: null, note: null },
+      {
+        window: { start: '2026-10-01T00:00:00Z', end: '2026-10-29T00:00:00Z' },
+        prices_at: '2026-10-29T00:00:00Z',
+        formula: 'x',
+        current_usd: '3',
+        alternative_usd: '0',
+        saved_usd: '3',
+        month_days: 30,
+        interval: 'x',
+        history: { every: 'day', saved_usd: ['3'] },
+        price_version_ids: [],
+        assumption: null,
+        others: [],
+        query: '/api/v1/usage',
+      },
+    ],
+  )
+  return rows[0]?.recommendation_id ?? ''
 }
 
 describe('every documented route', () => {
@@ -278,6 +309,35 @@ describe('every documented route', () => {
     'PUT /api/v1/markup-rules/{id}': { minimum: 0.1 },
     'POST /api/v1/markup-rules/apply': { rules: [] },
     'POST /api/v1/markup-rules/preview': { rules: [] },
+    'POST /api/v1/recommendations/{id}/dismiss': { reason: 'documented' },
+    'PUT /api/v1/advice/model-alternatives': {
+      model_alternatives: [{ provider: 'openai', model: 'gpt-4o', alternatives: [{ model: 'gpt-4o-mini' }] }],
+    },
+    'PUT /api/v1/commitments/offers': {
+      offers: [
+        {
+          id: 'o',
+          kind: 'provisioned_throughput',
+          provider: 'openai',
+          model: 'gpt-4o-mini',
+          tokens_per_minute: 1000,
+          price_per_hour: '1',
+        },
+        { id: 't', kind: 'committed_spend', provider: 'openai', monthly_usd: '1', discount: '0.1' },
+      ],
+    },
+    'PUT /api/v1/commitments': {
+      commitments: [
+        {
+          id: 't',
+          kind: 'committed_spend',
+          provider: 'openai',
+          monthly_usd: '1',
+          discount: '0.1',
+          valid_from: '2026-01-01',
+        },
+      ],
+    },
     'POST /api/v1/usage': { ...EVENT, event_id: 'another' },
     'POST /v1/traces': { resourceSpans: [] },
     'POST /usage': {
@@ -340,6 +400,7 @@ describe('every documented route', () => {
     const bodies = {
       ...BODIES,
       'POST /api/v1/credit-notes': { correction_id: billed.correctionId, preview: true },
+      '/api/v1/recommendations': await recommend(),
     }
     // A rule of the name that every other {id} stands for.
     await call(service, '/api/v1/markup-rules', { body: { id: values['{id}'], discount: 0.5 } })

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Pool } from 'pg'
 import { authenticate, bootstrapOwner, registerAccessRoutes } from './access/index.ts'
+import { defineAdviceJob, registerAdviceRoutes } from './advice/index.ts'
 import {
   createEvaluationAnnouncer,
   createMailer,
@@ -182,6 +183,7 @@ async function build(
   defineFxJob(jobs, { pool, ratingBooks, metrics, logger, fxUrl: config.fxUrl })
   defineDriftJob(jobs, { pool, logger, now })
   defineBudgetJobs(jobs, { pool, metrics, now })
+  defineAdviceJob(jobs, { pool, ratingBooks, now, logger })
 
   const alerting = {
     pool,
@@ -275,6 +277,7 @@ async function build(
       ingest: (sender, event) => submitOne({ ledger, metrics, now }, sender, event),
     })
     registerGpuRoutes(app, { pool, now })
+    registerAdviceRoutes(app, { pool, ratingBooks, now })
     registerTokenizerRoutes(app, { pool, now })
     registerAlertRoutes(app, alerting)
     registerInvoiceRoutes(app, {

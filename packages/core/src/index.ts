@@ -24,8 +24,16 @@ export {
   type AdviceContext,
   type AdviceKind,
   type AdviceSubject,
+  type CalledAs,
   type Finding,
 } from './advice/finding.ts'
+export {
+  demandByWeek,
+  type OwnedCapacity,
+  reviewCapacity,
+  type WeeksOfDemand,
+  weeklySavings,
+} from './advice/idle-commitment.ts'
 export {
   DEFAULT_MODEL_ALTERNATIVES,
   type ModelAlternatives,

@@ -2,7 +2,7 @@ import { canonicalTier, STANDARD_TIER } from '../pricing/service-tiers.ts'
 import type { CallGroup } from './call-group.ts'
 import type { AdviceContext, Finding } from './finding.ts'
 import { repriceGroup } from './reprice.ts'
-import { subjectOf } from './subject.ts'
+import { calledAs, subjectOf } from './subject.ts'
 
 /** What the batch interfaces of OpenAI, Anthropic, Google, Azure and Mistral take. */
 const BATCHED_OPERATIONS: ReadonlySet<string> = new Set([
@@ -28,6 +28,7 @@ export function batchEligible(group: CallGroup, context: AdviceContext): readonl
       scope: group.scope,
       subject: subjectOf(group, current.version),
       alternative: { serviceTier: 'batch' },
+      calledAs: calledAs(group),
       events: group.calls,
       currentUsd: current.costUsd,
       alternativeUsd: batch.costUsd,

@@ -3,7 +3,7 @@ import type { CallGroup } from './call-group.ts'
 import type { AdviceContext, Finding } from './finding.ts'
 import { alternativesTo } from './model-alternatives.ts'
 import { repriceGroup } from './reprice.ts'
-import { subjectOf } from './subject.ts'
+import { calledAs, subjectOf } from './subject.ts'
 
 /** Small calls to a model that has cheaper alternatives in the organization's table, re-priced for each of them. */
 export function cheaperModel(group: CallGroup, context: AdviceContext): readonly Finding[] {
@@ -20,6 +20,7 @@ export function cheaperModel(group: CallGroup, context: AdviceContext): readonly
       scope: group.scope,
       subject: subjectOf(group, current.version),
       alternative: { model, ...(note !== undefined && { note }) },
+      calledAs: calledAs(group),
       events: group.calls,
       currentUsd: current.costUsd,
       alternativeUsd: other.costUsd,

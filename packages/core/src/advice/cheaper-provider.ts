@@ -6,10 +6,14 @@ import type { CallGroup } from './call-group.ts'
 import type { AdviceContext, Finding } from './finding.ts'
 import { hostlessModel } from './model-name.ts'
 import { priceGroup, repriceGroup } from './reprice.ts'
-import { subjectOf } from './subject.ts'
+import { calledAs, subjectOf } from './subject.ts'
 
 /** Subscriptions whose models no application may call. */
 const NOT_FOR_APPLICATIONS: ReadonlySet<string> = new Set(['cursor', 'github-copilot'])
+
+/** OpenAI published the weights of gpt-oss and hosts none of it, though the catalogue has prices under its name. */
+const isNotHosted = ({ provider, model }: PriceVersion) =>
+  provider === 'openai' && model.startsWith('gpt-oss')
 
 /** Who hosts which model, by `hostlessModel`: plain prices, in force at a time. */
 export function hostsOfModels(
@@ -22,6 +26,7 @@ export function hostsOfModels(
     .filter((provider) => !NOT_FOR_APPLICATIONS.has(provider))
     .flatMap((provider) => book.ofProvider(organizationId, provider, atMs))
     .filter((version) => version.timeOfDay === undefined && version.inputTokensMax === undefined)
+    .filter((version) => !isNotHosted(version))
   return Map.groupBy(versions, (version) => hostlessModel(version.model))
 }
 
@@ -41,6 +46,7 @@ export function cheaperProvider(group: CallGroup, context: AdviceContext): reado
       scope: group.scope,
       subject,
       alternative: { provider: version.provider, model: version.model },
+      calledAs: calledAs(group),
       events: group.calls,
       currentUsd: current.costUsd,
       alternativeUsd: other.costUsd,

@@ -31,12 +31,19 @@ export interface AdviceAlternative {
   readonly note?: string
 }
 
+/** The provider and the model as the calls name them. */
+export interface CalledAs {
+  readonly provider: string
+  readonly model: string | null
+}
+
 /** What one proposal would have saved on the calls of one group. */
 export interface Finding {
   readonly kind: AdviceKind
   readonly scope: AdviceScope
   readonly subject: AdviceSubject
   readonly alternative: AdviceAlternative
+  readonly calledAs: CalledAs
   /** Calls that it rests on. */
   readonly events: number
   /** What these calls cost as they are, US dollars, and what they would cost by the proposal. */

@@ -1,7 +1,7 @@
 import type { CallGroup } from './call-group.ts'
 import type { AdviceContext, Finding } from './finding.ts'
 import { repriceGroup } from './reprice.ts'
-import { subjectOf } from './subject.ts'
+import { calledAs, subjectOf } from './subject.ts'
 
 /**
  * How long a prompt must be and how soon it must come again to be read from a cache, and in which steps it is
@@ -46,6 +46,7 @@ export function promptCaching(
       scope: group.scope,
       subject: subjectOf(group, current.version),
       alternative: { note: 'Mark the repeated prompt for the cache, or keep its beginning the same.' },
+      calledAs: calledAs(group),
       events: group.calls,
       currentUsd: current.costUsd,
       alternativeUsd: cached.costUsd,

@@ -1,4 +1,5 @@
 import { type Decimal, ZERO } from '../money/decimal.ts'
+import { catalogueProvider } from '../pricing/provider-aliases.ts'
 import type { AdviceScope } from './call-group.ts'
 import type { Finding } from './finding.ts'
 
@@ -6,7 +7,8 @@ import type { Finding } from './finding.ts'
 export interface WastedCalls {
   readonly scope: AdviceScope
   readonly provider: string
-  readonly model: string
+  /** As the calls name it; null: none. */
+  readonly model: string | null
   readonly calls: number
   /** As it stands in the ledger. */
   readonly listCostUsd: Decimal
@@ -18,7 +20,8 @@ export function retriesAndErrors(wasted: WastedCalls): readonly Finding[] {
     {
       kind: 'retries_and_errors',
       scope: wasted.scope,
-      subject: { provider: wasted.provider, model: wasted.model },
+      subject: { provider: catalogueProvider(wasted.provider), model: wasted.model ?? '' },
+      calledAs: { provider: wasted.provider, model: wasted.model },
       alternative: {
         note: 'Find out why answers are left or asked for again: time limits, retries, users who stop.',
       },

@@ -2,7 +2,7 @@ import { canonicalTier, STANDARD_TIER } from '../pricing/service-tiers.ts'
 import type { CallGroup } from './call-group.ts'
 import type { AdviceContext, Finding } from './finding.ts'
 import { repriceGroup } from './reprice.ts'
-import { subjectOf } from './subject.ts'
+import { calledAs, subjectOf } from './subject.ts'
 
 /** Calls at a faster, dearer tier that nobody waited for, at the standard price. */
 export function serviceTier(group: CallGroup, context: AdviceContext): readonly Finding[] {
@@ -17,6 +17,7 @@ export function serviceTier(group: CallGroup, context: AdviceContext): readonly 
       scope: group.scope,
       subject: subjectOf(group, current.version),
       alternative: { serviceTier: STANDARD_TIER },
+      calledAs: calledAs(group),
       events: group.calls,
       currentUsd: current.costUsd,
       alternativeUsd: standard.costUsd,

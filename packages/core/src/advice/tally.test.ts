@@ -10,6 +10,7 @@ const finding = (usd: string, more: Partial<Finding> = {}): Finding => ({
   scope: { dimension: 'feature', value: '/chat' },
   subject: { provider: 'openai', model: 'big' },
   alternative: { model: 'small' },
+  calledAs: { provider: 'openai', model: 'big' },
   events: 100,
   currentUsd: decimal(usd),
   alternativeUsd: ZERO,

@@ -1,5 +1,5 @@
 import { type Decimal, decimal, ZERO } from '../money/decimal.ts'
-import type { Finding } from './finding.ts'
+import type { CalledAs, Finding } from './finding.ts'
 import { type SavingInterval, savingInterval } from './saving-interval.ts'
 
 /** How sure a saving is. Below `medium` nothing is proposed. */
@@ -19,6 +19,9 @@ export const ADVICE_MINIMA: Readonly<Record<AdviceConfidence, AdviceMinimum>> = 
 /** Saving of 30 days below which nothing is proposed, US dollars. */
 export const SAVING_MIN_USD = '1'
 
+/** Snapshots and aliases of one model. */
+const NAMES_MAX = 20
+
 /** A proposal, with everything that its saving was computed from. */
 export interface Advice extends Pick<Finding, 'kind' | 'scope' | 'subject' | 'alternative' | 'isGuess'> {
   readonly saving: SavingInterval
@@ -27,8 +30,10 @@ export interface Advice extends Pick<Finding, 'kind' | 'scope' | 'subject' | 'al
   readonly currentUsd: Decimal
   readonly alternativeUsd: Decimal
   readonly priceVersionIds: readonly string[]
-  /** Savings of the days of history, in order. */
-  readonly dailyUsd: readonly Decimal[]
+  /** What each day or week of history would have saved, in order. */
+  readonly history: { readonly every: 'day' | 'week'; readonly savedUsd: readonly Decimal[] }
+  /** The providers and models of the calls as they name them, at most `NAMES_MAX`. */
+  readonly calledAs: readonly CalledAs[]
   /** Other proposals for the same calls that save less. */
   readonly others: readonly Pick<Advice, 'alternative' | 'saving'>[]
 }
@@ -37,6 +42,7 @@ interface Series {
   readonly first: Finding
   readonly daily: Decimal[]
   readonly versions: Set<string>
+  readonly names: Map<string, CalledAs>
   events: number
   currentUsd: Decimal
   alternativeUsd: Decimal
@@ -65,6 +71,7 @@ export class AdviceTally {
           first: finding,
           daily: Array.from({ length: this.#days }, () => ZERO),
           versions: new Set(),
+          names: new Map(),
           events: 0,
           currentUsd: ZERO,
           alternativeUsd: ZERO,
@@ -78,6 +85,9 @@ export class AdviceTally {
       series.currentUsd = series.currentUsd.plus(currentUsd)
       series.alternativeUsd = series.alternativeUsd.plus(alternativeUsd)
       series.isGuess ||= finding.isGuess
+      if (series.names.size < NAMES_MAX) {
+        series.names.set(JSON.stringify(finding.calledAs), finding.calledAs)
+      }
       for (const id of finding.priceVersionIds) series.versions.add(id)
     }
   }
@@ -124,7 +134,8 @@ function adviceOf(series: Series): Advice | undefined {
     currentUsd: series.currentUsd,
     alternativeUsd: series.alternativeUsd,
     priceVersionIds: [...series.versions],
-    dailyUsd: daily,
+    history: { every: 'day', savedUsd: daily },
+    calledAs: [...series.names.values()],
     others: [],
   }
 }
