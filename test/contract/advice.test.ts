@@ -1,6 +1,10 @@
 import { type Decimal, decimal, decimalText, ZERO } from '@tokentally/core'
+import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
+import { adviseOrganization, defineAdviceJob } from '../../apps/server/src/advice/index.ts'
+import { createRatingBookCache } from '../../apps/server/src/pricing/index.ts'
+import type { JobHandler } from '../../apps/server/src/queue/jobs.ts'
 import {
   createTestDatabase,
   startService,
@@ -434,4 +438,54 @@ it('an older run changes nothing', async () => {
   await refresh()
   nowMs = NOW
   expect(await listed('&state=all')).toEqual(before)
+})
+
+describe('the job', () => {
+  const HOUR_MS = 3_600_000
+  let ratingBooks: Awaited<ReturnType<typeof createRatingBookCache>>
+  beforeAll(async () => {
+    ratingBooks = await createRatingBookCache(database.pool)
+  })
+  const computedAt = async () => (await listed()).computed_at
+
+  it('computes once a day', async () => {
+    let atMs = NOW
+    const handlers: JobHandler[] = []
+    const logger = pino({ level: 'silent' })
+    const dependencies = { pool: database.pool, ratingBooks, now: () => new Date(atMs), logger }
+    defineAdviceJob(
+      {
+        define: (_name, handler) => void handlers.push(handler),
+        add: async () => undefined,
+        start: async () => undefined,
+        stop: async () => undefined,
+        depth: async () => 0,
+        ping: async () => undefined,
+      },
+      dependencies,
+    )
+    const [run] = handlers
+    const at = await computedAt()
+    atMs = NOW + 19 * HOUR_MS
+    await run?.({})
+    expect(await computedAt()).toBe(at)
+    atMs = NOW + 21 * HOUR_MS
+    await run?.({})
+    expect(await computedAt()).toBe(new Date(atMs).toISOString())
+  })
+
+  it('beside itself finds the same once', async () => {
+    const { rows } = await database.pool.query<{ id: string }>('select id from organization')
+    const now = () => new Date(NOW + 22 * HOUR_MS)
+    const dependencies = { pool: database.pool, ratingBooks, now }
+    const runs = await Promise.all([1, 2, 3].map(() => adviseOrganization(dependencies, rows[0]?.id ?? '')))
+    const { recommendations } = await listed('&state=all')
+    expect(runs.map(({ found }) => found)).toEqual(runs.map(() => recommendations.length))
+    expect(new Set(recommendations.map(({ id }) => id)).size).toBe(recommendations.length)
+  })
+
+  it('of an organization without usage finds nothing', async () => {
+    const dependencies = { pool: database.pool, ratingBooks, now: () => new Date(NOW) }
+    expect(await adviseOrganization(dependencies, crypto.randomUUID())).toMatchObject({ found: 0 })
+  })
 })
