@@ -310,6 +310,8 @@ describe('recommendations', () => {
       await call(service, `/api/v1/recommendations/${crypto.randomUUID()}/reopen`, { method: 'POST' }),
       404,
     )
+    const nul = { reason: 'a\0b' }
+    expect(pathsOf(problemOf(await call(service, `${path}/dismiss`, { body: nul }), 400))).toEqual(['reason'])
     const { key } = await createKey(service, ['read'])
     problemOf(await call(service, `${path}/dismiss`, { body: {}, key }), 403)
   })

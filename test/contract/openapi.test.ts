@@ -224,6 +224,8 @@ async function invoiceAndNote() {
   })
   const { id: noteId } = z.object({ id: z.string() }).parse(note.json)
   return { invoiceId, noteId, correctionId: await correct('billed') }
+}
+
 /** A recommendation, as if traffic had led to it. @returns its id */
 async function recommend(): Promise<string> {
   const { rows } = await database.pool.query<{ recommendation_id: string }>(

@@ -2,11 +2,9 @@ export { adviseOnCalls } from './advice/advise-on-calls.ts'
 export {
   ADVICE_SCOPES,
   type AdviceScope,
-  type AdviceScopeDimension,
   type CallGroup,
   SMALL_INPUT_TOKENS,
   SMALL_OUTPUT_TOKENS,
-  type Waiting,
 } from './advice/call-group.ts'
 export { hostsOfModels } from './advice/cheaper-provider.ts'
 export {
@@ -20,16 +18,11 @@ export {
 export { breakEvenSpend, cheapestTier, costUnderCommitment } from './advice/committed-spend.ts'
 export {
   ADVICE_KINDS,
-  type AdviceAlternative,
   type AdviceContext,
   type AdviceKind,
-  type AdviceSubject,
-  type CalledAs,
-  type Finding,
 } from './advice/finding.ts'
 export {
   demandByWeek,
-  type OwnedCapacity,
   reviewCapacity,
   type WeeksOfDemand,
   weeklySavings,
@@ -39,6 +32,7 @@ export {
   type ModelAlternatives,
   modelAlternativesSchema,
 } from './advice/model-alternatives.ts'
+export { plainText } from './advice/plain-text.ts'
 export {
   CACHE_LIFE_MS,
   CACHE_MIN_TOKENS,
@@ -52,21 +46,17 @@ export {
   type Demand,
   demandQuantiles,
   idleShare,
-  type ReservedChoice,
   reservedChoices,
-  withUnits,
 } from './advice/reserved-capacity.ts'
 export { retriesAndErrors, type WastedCalls } from './advice/retries-and-errors.ts'
 export { MONTH_DAYS, type SavingInterval } from './advice/saving-interval.ts'
 export {
-  ADVICE_MINIMA,
   type Advice,
-  type AdviceConfidence,
   AdviceTally,
   confidenceOf,
   SAVING_MIN_USD,
 } from './advice/tally.ts'
-export { WEEKS_MIN, weeklyInterval } from './advice/weekly-interval.ts'
+export { weeklyInterval } from './advice/weekly-interval.ts'
 export {
   ALERT_KINDS,
   ALERT_STATES,

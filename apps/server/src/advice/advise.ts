@@ -27,7 +27,7 @@ const WINDOW_DAYS = 28
 /** The largest savings; nobody reads on. */
 const ADVICE_MAX = 200
 /** Groups that are re-priced until others may have a turn. */
-const GROUPS_A_TURN = 200
+const GROUPS_A_TURN = 50
 
 /**
  * Computes an organization's recommendations from its last four weeks and keeps them in place of those before. May run

@@ -1,4 +1,4 @@
-import { ADVICE_KINDS, ADVICE_SCOPES, modelAlternativesSchema, priceText } from '@tokentally/core'
+import { ADVICE_KINDS, ADVICE_SCOPES, modelAlternativesSchema, plainText, priceText } from '@tokentally/core'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
 import { formatCursor, parseCursor } from '../http/page-cursor.ts'
@@ -19,7 +19,7 @@ import { readAlternatives } from './settings.ts'
 
 const TAGS = ['recommendations']
 const params = z.object({ id: z.uuid() })
-const position = z.tuple([priceText.or(z.string().regex(/^\d+(\.\d+)?$/)), z.uuid()])
+const position = z.tuple([z.string().regex(/^\d{1,30}(\.\d{1,30})?$/), z.uuid()])
 const recommendationJson = z.object({
   id: z.string(),
   kind: z.enum(ADVICE_KINDS),
@@ -143,7 +143,7 @@ export function registerRecommendationRoutes(app: App, dependencies: AdviceDepen
         summary: 'Put a recommendation aside',
         description: 'It stays aside when it is found again. The first dismissal stands.',
         params,
-        body: z.strictObject({ reason: z.string().min(1).max(1000).optional() }),
+        body: z.strictObject({ reason: plainText(1000).optional() }),
         response: { 200: detailJson, 400: problemSchema, 404: problemSchema },
       },
     },

@@ -104,6 +104,10 @@ const TRAITS = `${SCOPE}, event.provider, event.model, event.response_model, eve
       or event.feature like '/%' then 'yes'
     else 'guessed'
   end as waiting`
+/** What the traits are made of: whole rows would be sorted along. */
+const TRAIT_COLUMNS = `event.feature, event.team_id, event.customer_id, event.provider, event.model,
+  event.response_model, event.operation, event.service_tier, event.region, event.input_tokens, event.output_tokens,
+  event.tags, event.streamed, event.user_id, event.conversation_id, event.time_to_first_token_ms`
 const NAMES =
   'scope, scope_value, provider, model, response_model, operation, service_tier, region, customer_id, band, is_small, waiting'
 
@@ -129,7 +133,7 @@ const SUM_METERS = `
 // The cache is kept by prompt and model; a day's first prompt counts as new.
 const SUM_REPEATED = `
   with seen as (
-    select event.*,
+    select ${TRAIT_COLUMNS},
       floor(greatest(0, event.input_tokens - coalesce(event.cache_read_tokens, 0)
         - coalesce(event.cache_write_tokens, 0)) / ${CACHE_STEP_TOKENS}) * ${CACHE_STEP_TOKENS} as cacheable,
       event.ts - lag(event.ts) over same <= interval '${CACHE_LIFE_MS} ms' as is_repeat,
@@ -147,20 +151,21 @@ const SUM_REPEATED = `
   order by sum(cacheable) desc, ${NAMES}
   limit ${GROUPS_MAX}`
 
+// Few calls are tried again: those are looked for first.
 const SUM_WASTED = `
-  with attempts as (
-    select event.*, lead(event.attempt) over (
-      partition by coalesce(event.call_id, event.event_id) order by event.attempt, event.ts
-    ) as later
+  with retried as (
+    select event.call_id, max(event.attempt) as last_attempt
     from usage_event as event
-    where ${CALLS} and (event.status = 'aborted' or (event.call_id is not null and event.attempt is not null))
+    where ${CALLS} and event.call_id is not null and event.attempt > 0
+    group by event.call_id
   )
   select ${SCOPE}, event.provider, event.model, count(*)::int as calls,
     sum(event.list_cost_usd + coalesce(late.list_cost_usd, 0))::text as list_cost_usd
-  from attempts as event
+  from usage_event as event
+  left join retried on retried.call_id = event.call_id
   left join late_rating as late
     on late.organization_id = event.organization_id and late.event_id = event.event_id
-  where (event.status = 'aborted' or event.later > event.attempt)
+  where ${CALLS} and (event.status = 'aborted' or event.attempt < retried.last_attempt)
     and event.list_cost_usd + coalesce(late.list_cost_usd, 0) > 0
   group by 1, 2, 3, 4
   order by sum(event.list_cost_usd) desc, 1, 2, 3, 4

@@ -1,14 +1,17 @@
 import { z } from 'zod'
 import { priceText } from '../pricing/price-version.ts'
+import { plainText } from './plain-text.ts'
 
-const name = z.string().min(1).max(256)
+/** Each number of units is tried. */
+const UNITS_MAX = 10_000
+const name = plainText(256)
 const positiveText = priceText.refine((text) => /[1-9]/.test(text), 'must be above zero')
 const shareText = z
   .string()
   .regex(/^(0(\.\d{1,18})?|1(\.0{1,18})?)$/, 'must be a decimal string between 0 and 1, such as "0.05"')
 
 const origin = {
-  source: z.string().max(1000).optional().describe('Where the price comes from.'),
+  source: plainText(1000).optional().describe('Where the price comes from.'),
   source_date: z.iso.date().optional().describe('When it was read there.'),
 }
 
@@ -27,7 +30,7 @@ const provisioned = {
       'How much of the capacity is counted on: below 1 leaves room for bursts within a quarter of an hour.',
     ),
   price_per_hour: positiveText.describe('US dollars for one unit, used or not.'),
-  term: z.string().max(200).optional().describe('How long it binds, for people.'),
+  term: plainText(200).optional().describe('How long it binds, for people.'),
 }
 
 const spend = {
@@ -35,17 +38,17 @@ const spend = {
   provider: name,
   monthly_usd: positiveText.describe('Paid for 30 days, used or not.'),
   discount: shareText.describe('Off the list price of everything that is used.'),
-  term: z.string().max(200).optional(),
+  term: plainText(200).optional(),
 }
 
-const id = z.string().min(1).max(128)
+const id = plainText(128)
 
 const provisionedOffer = z.strictObject({
   id,
   ...provisioned,
-  units_min: z.number().int().min(1).max(100_000).default(1).describe('The fewest that can be bought.'),
-  units_step: z.number().int().min(1).max(100_000).default(1),
-  units_max: z.number().int().min(1).max(100_000).default(1_000),
+  units_min: z.number().int().min(1).max(UNITS_MAX).default(1).describe('The fewest that can be bought.'),
+  units_step: z.number().int().min(1).max(UNITS_MAX).default(1),
+  units_max: z.number().int().min(1).max(UNITS_MAX).default(1_000),
   ...origin,
 })
 const spendOffer = z.strictObject({ id, ...spend, ...origin })
@@ -60,7 +63,7 @@ const validity = {
 
 /** What has been bought. */
 export const ownedCommitmentSchema = z.discriminatedUnion('kind', [
-  z.strictObject({ id, ...provisioned, units: z.number().int().min(1).max(100_000), ...validity }),
+  z.strictObject({ id, ...provisioned, units: z.number().int().min(1).max(UNITS_MAX), ...validity }),
   z.strictObject({ id, ...spend, ...validity }),
 ])
 

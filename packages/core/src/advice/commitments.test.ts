@@ -1,8 +1,14 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { decimal, decimalText, ZERO } from '../money/decimal.ts'
-import { commitmentOfferSchema, type ProvisionedOffer, type SpendOffer } from './commitment-offers.ts'
+import {
+  commitmentOfferSchema,
+  ownedCommitmentSchema,
+  type ProvisionedOffer,
+  type SpendOffer,
+} from './commitment-offers.ts'
 import { breakEvenSpend, cheapestTier, costUnderCommitment } from './committed-spend.ts'
+import { reviewCapacity } from './idle-commitment.ts'
 import {
   breakEvenUtilization,
   cheapestChoice,
@@ -176,5 +182,35 @@ describe('committed spend', () => {
         },
       ),
     )
+  })
+})
+
+describe('reviewCapacity', () => {
+  it('finds how many of the owned units would have been enough, by weeks', () => {
+    const WEEK_HOURS = 168
+    const weeks = 4
+    // 90 of 100 hours fill one unit; the second one is never needed.
+    const demands = Array.from({ length: weeks * WEEK_HOURS }, (_, hour) =>
+      demandOf(hour % 10 === 0 ? 0 : 60_000, hour % 10 === 0 ? '0' : '2', { startMs: hour * 3_600_000 }),
+    )
+    const owned = ownedCommitmentSchema.parse({
+      id: 'o',
+      kind: 'provisioned_throughput',
+      provider: 'azure',
+      model: 'gpt-4o',
+      tokens_per_minute: 1000,
+      price_per_hour: '1',
+      units: 2,
+      valid_from: '2026-01-01',
+    })
+    if (owned.kind !== 'provisioned_throughput') throw new Error('not provisioned')
+    const review = reviewCapacity(owned, { startMs: 0, weeks, stretchMinutes: 60, demands })
+    expect(review.best.units).toBe(1)
+    expect(review.weeklyUsd.map(decimalText)).toEqual(['168', '168', '168', '168'])
+    expect(review.saving && decimalText(review.saving.usd)).toBe('720')
+    expect(decimalText(review.idleShare)).toMatch(/^0\.55/)
+    expect(
+      reviewCapacity(owned, { startMs: 0, weeks: 3, stretchMinutes: 60, demands: [] }).saving,
+    ).toBeUndefined()
   })
 })

@@ -2,6 +2,7 @@ import { type Decimal, ZERO } from '../money/decimal.ts'
 import type { OwnedCommitment } from './commitment-offers.ts'
 import {
   cheapestChoice,
+  choicesOfUnits,
   type Demand,
   idleShare,
   type ReservedChoice,
@@ -65,9 +66,8 @@ export function weeklySavings(
 export function reviewCapacity(owned: OwnedCapacity, history: WeeksOfDemand): CapacityReview {
   const { stretchMinutes, weeks, demands } = history
   const length = { stretchMinutes, hours: weeks * WEEK_HOURS }
-  const choices = Array.from({ length: owned.units + 1 }, (_, units) =>
-    withUnits(demands, owned, units, length),
-  )
+  const counts = Array.from({ length: owned.units + 1 }, (_, units) => units)
+  const choices = choicesOfUnits(demands, owned, counts, length)
   const current = choices[owned.units] ?? withUnits(demands, owned, owned.units, length)
   const best = cheapestChoice(choices) ?? current
   const weeklyUsd = weeklySavings(history, owned, owned.units, best.units)

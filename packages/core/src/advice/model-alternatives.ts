@@ -1,8 +1,9 @@
 import { z } from 'zod'
 import { comparableModel } from '../pricing/model-match.ts'
 import { catalogueProvider } from '../pricing/provider-aliases.ts'
+import { plainText } from './plain-text.ts'
 
-const name = z.string().min(1).max(256)
+const name = plainText(256)
 
 /** What else can do a model's small calls. Anyone may edit it: which model is good enough is the organization's to say. */
 export const modelAlternativesSchema = z
@@ -14,12 +15,12 @@ export const modelAlternativesSchema = z
         .array(
           z.strictObject({
             model: name.describe('Of the same provider.'),
-            note: z.string().max(1000).optional().describe('What it can do, and what it cannot.'),
+            note: plainText(1000).optional().describe('What it can do, and what it cannot.'),
           }),
         )
         .min(1)
         .max(20),
-      source: z.string().max(1000).optional(),
+      source: plainText(1000).optional(),
     }),
   )
   .max(500)

@@ -65,6 +65,16 @@ export function reservedChoices(
     counts.push(units)
     if (perUnit.times(whole(units)).gte(peak)) break
   }
+  return choicesOfUnits(demands, offer, counts, { stretchMinutes, hours })
+}
+
+/** What demand would have cost with each of these numbers of units, in their order. */
+export function choicesOfUnits(
+  demands: readonly Demand[],
+  offer: Capacity,
+  counts: readonly number[],
+  { stretchMinutes, hours }: { readonly stretchMinutes: number; readonly hours: number },
+): readonly ReservedChoice[] {
   const overflow = overflowCosts(demands, offer, stretchMinutes)
   return counts.map((units) => choiceOf(units, offer, hours, overflow(units)))
 }
@@ -74,9 +84,9 @@ export function withUnits(
   demands: readonly Demand[],
   offer: Capacity,
   units: number,
-  { stretchMinutes, hours }: { readonly stretchMinutes: number; readonly hours: number },
+  length: { readonly stretchMinutes: number; readonly hours: number },
 ): ReservedChoice {
-  return choiceOf(units, offer, hours, overflowCosts(demands, offer, stretchMinutes)(units))
+  return choiceOf(units, offer, length.hours, overflowCosts(demands, offer, length.stretchMinutes)(units))
 }
 
 /** The cheapest choice; of equal ones the fewest units. */

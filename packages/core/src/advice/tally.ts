@@ -1,6 +1,6 @@
 import { type Decimal, decimal, ZERO } from '../money/decimal.ts'
 import type { CalledAs, Finding } from './finding.ts'
-import { type SavingInterval, savingInterval } from './saving-interval.ts'
+import { MONTH_DAYS, type SavingInterval, savingInterval } from './saving-interval.ts'
 
 /** How sure a saving is. Below `medium` nothing is proposed. */
 export type AdviceConfidence = 'high' | 'medium'
@@ -18,6 +18,11 @@ export const ADVICE_MINIMA: Readonly<Record<AdviceConfidence, AdviceMinimum>> = 
 }
 /** Saving of 30 days below which nothing is proposed, US dollars. */
 export const SAVING_MIN_USD = '1'
+
+/** The mean is rounded before the saving is compared: what is that near goes the exact way. */
+const ALMOST = decimal('0.999')
+/** Proposals that are followed at once; those of the largest groups of each day come first. */
+const SERIES_MAX = 50_000
 
 /** Snapshots and aliases of one model. */
 const NAMES_MAX = 20
@@ -40,7 +45,8 @@ export interface Advice extends Pick<Finding, 'kind' | 'scope' | 'subject' | 'al
 
 interface Series {
   readonly first: Finding
-  readonly daily: Decimal[]
+  /** By day; days without such calls are left out. */
+  readonly saved: Map<number, Decimal>
   readonly versions: Set<string>
   readonly names: Map<string, CalledAs>
   events: number
@@ -67,9 +73,10 @@ export class AdviceTally {
       const key = JSON.stringify([kind, scope.dimension, scope.value, subject, terms])
       let series = this.#series.get(key)
       if (series === undefined) {
+        if (this.#series.size >= SERIES_MAX) continue
         series = {
           first: finding,
-          daily: Array.from({ length: this.#days }, () => ZERO),
+          saved: new Map(),
           versions: new Set(),
           names: new Map(),
           events: 0,
@@ -80,7 +87,7 @@ export class AdviceTally {
         this.#series.set(key, series)
       }
       const { currentUsd, alternativeUsd } = finding
-      series.daily[day] = (series.daily[day] ?? ZERO).plus(currentUsd).minus(alternativeUsd)
+      series.saved.set(day, (series.saved.get(day) ?? ZERO).plus(currentUsd).minus(alternativeUsd))
       series.events += finding.events
       series.currentUsd = series.currentUsd.plus(currentUsd)
       series.alternativeUsd = series.alternativeUsd.plus(alternativeUsd)
@@ -95,7 +102,7 @@ export class AdviceTally {
   /** The best proposal for each kind, scope and subject, the largest saving first; none that is less than sure. */
   advice(): readonly Advice[] {
     const sure = this.#series.values().flatMap((series) => {
-      const advice = adviceOf(series)
+      const advice = adviceOf(series, this.#days)
       return advice === undefined ? [] : [advice]
     })
     const rivals = Map.groupBy(sure, ({ kind, scope, subject }) =>
@@ -116,8 +123,19 @@ function bySaving(a: Pick<Advice, 'saving'>, b: Pick<Advice, 'saving'>): number 
   return b.saving.usd.cmp(a.saving.usd)
 }
 
-function adviceOf(series: Series): Advice | undefined {
-  const { first, daily, events, isGuess } = series
+function adviceOf(series: Series, days: number): Advice | undefined {
+  const { first, events, isGuess } = series
+  // Most series are too small, which the sums tell already.
+  const scaled = series.currentUsd.minus(series.alternativeUsd).times(decimal(String(MONTH_DAYS)))
+  if (
+    scaled.lt(
+      decimal(SAVING_MIN_USD)
+        .times(decimal(String(days)))
+        .times(ALMOST),
+    )
+  )
+    return undefined
+  const daily = Array.from({ length: days }, (_, day) => series.saved.get(day) ?? ZERO)
   const saving = savingInterval(daily)
   if (saving === undefined || saving.usd.lt(decimal(SAVING_MIN_USD))) return undefined
   const confidence = confidenceOf(saving, daily.length, events, isGuess)
