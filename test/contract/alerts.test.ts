@@ -110,6 +110,7 @@ function status(spentUsd: string, fields: Partial<BudgetStatus> = {}): BudgetSta
     limitUsd: '500',
     spentUsd,
     thresholds: [50, 75, 90, 100],
+    forecastThresholds: [],
     enforcement: 'notify',
     ...fields,
   }

@@ -41,6 +41,7 @@ import { startEmbeddedDatabase } from './database/embedded.ts'
 import { migrate } from './database/migrate.ts'
 import { createPool } from './database/pool.ts'
 import { isDatabaseUnavailable } from './database/unavailable.ts'
+import { defineForecastJobs, ForecastThread, registerForecastRoutes } from './forecast/index.ts'
 import { defineGpuJobs, registerGpuRoutes } from './gpu/index.ts'
 import { allowedTargets } from './http/forbidden-address.ts'
 import { registerHealthRoutes } from './http/health-routes.ts'
@@ -184,6 +185,9 @@ async function build(
   defineDriftJob(jobs, { pool, logger, now })
   defineBudgetJobs(jobs, { pool, metrics, now })
   defineAdviceJob(jobs, { pool, ratingBooks, now, logger })
+  const forecasting = { pool, now, thread: new ForecastThread() }
+  closers.push(() => forecasting.thread.close())
+  defineForecastJobs(jobs, { ...forecasting, logger, metrics, scopesMax: config.forecastScopesMax })
 
   const alerting = {
     pool,
@@ -279,6 +283,7 @@ async function build(
     registerGpuRoutes(app, { pool, now })
     registerAdviceRoutes(app, { pool, ratingBooks, now })
     registerTokenizerRoutes(app, { pool, now })
+    registerForecastRoutes(app, forecasting)
     registerAlertRoutes(app, alerting)
     registerInvoiceRoutes(app, {
       pool,

@@ -107,6 +107,12 @@ const environmentSchema = z.object({
       'must be an address such as alerts@example.com or TokenTally <alerts@example.com>',
     )
     .optional(),
+  TOKENTALLY_FORECAST_SCOPES: z.coerce
+    .number('must be a number of scopes')
+    .int('must be a whole number of scopes')
+    .min(0, 'must not be negative')
+    .max(10_000, 'must be at most 10000')
+    .default(100),
   LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
       error: 'must be one of fatal, error, warn, info, debug, trace, silent',
@@ -149,6 +155,8 @@ export interface Config {
   readonly stripeUrl: string | undefined
   /** Absent: no e-mail can be sent. */
   readonly smtp: { readonly url: string; readonly from: string } | undefined
+  /** Values of each dimension that are forecast every hour; budgets' scopes come on top. */
+  readonly forecastScopesMax: number
   readonly logLevel: z.infer<typeof environmentSchema>['LOG_LEVEL']
   /** Whether standard output is a terminal, for readable logs. */
   readonly isTerminal: boolean
@@ -197,6 +205,7 @@ export function readConfig(
       values.TOKENTALLY_SMTP_URL === undefined || values.TOKENTALLY_SMTP_FROM === undefined
         ? undefined
         : { url: values.TOKENTALLY_SMTP_URL, from: values.TOKENTALLY_SMTP_FROM },
+    forecastScopesMax: values.TOKENTALLY_FORECAST_SCOPES,
     logLevel: values.LOG_LEVEL,
     isTerminal,
   }

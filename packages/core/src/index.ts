@@ -102,6 +102,7 @@ export {
   type PolicyJson,
   parsePolicies,
   policySchema,
+  scopeOfText,
 } from './budgets/policy.ts'
 export { percentOf, remainingOf, rolledOver } from './budgets/standing.ts'
 export { formatInstant, isTimeZone, offsetMinutes, startOfDayMs } from './calendar/time-zone.ts'
@@ -113,6 +114,25 @@ export {
 } from './corrections/corrected-event.ts'
 export { type CorrectionSums, CorrectionTally, type RatedEvent } from './corrections/correction-sums.ts'
 export { correctionEntryId } from './corrections/entry-ids.ts'
+export { backTest, type OriginErrors, weightedError } from './forecast/back-test.ts'
+export { combined, type DailyMethod, seasonalNaive } from './forecast/daily-methods.ts'
+export {
+  type Contestant,
+  type ForecastMethod,
+  type ForecastRequest,
+  forecastSeries,
+  hourHalf80,
+  type SeriesForecast,
+} from './forecast/forecast.ts'
+export { halfAt, type Spread } from './forecast/intervals.ts'
+export {
+  expectedThresholds,
+  forecastUntil,
+  type KnownForecast,
+  type Projection,
+  projectBudget,
+  spentAnd,
+} from './forecast/projection.ts'
 export {
   attributeGpuTime,
   GPU_TOKEN_WEIGHTS,

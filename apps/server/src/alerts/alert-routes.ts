@@ -3,7 +3,7 @@ import type { Pool } from 'pg'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
-import { type Alert, alertDetailsSchema, scopeOf } from './alert.ts'
+import { type Alert, alertDetailsSchema, isOfBudget, scopeOf } from './alert.ts'
 import { acknowledgeAlerts, findAlert, listAlerts, snoozeAlert } from './alert-store.ts'
 import { pageOf, pageParameters, positionOfCursor } from './page-cursor.ts'
 import { type AlertSettings, readSettings, writeSettings } from './settings-store.ts'
@@ -212,7 +212,7 @@ function alertToJson(alert: Alert): z.infer<typeof alertJson> {
     state: alert.state,
     scope: scopeOf(alert.details) ?? null,
     budget_id: alert.budgetId,
-    threshold: alert.details.kind === 'budget_threshold' ? alert.threshold : null,
+    threshold: isOfBudget(alert.details) ? alert.threshold : null,
     period: {
       start: new Date(alert.period.startMs).toISOString(),
       end: new Date(alert.period.endMs).toISOString(),

@@ -3,23 +3,44 @@ import { z } from 'zod'
 
 /** What was known when an alert fired, by kind; stored and shown as it stands here. Money: US dollars, exact. */
 const forecast = z.object({
-  basis: z.literal('straight_line').describe('An extrapolation: spending goes on as it went until now.'),
+  basis: z
+    .enum(['forecast', 'straight_line'])
+    .describe(
+      'The forecast of the scope; until there is one, an extrapolation: spending goes on as it went.',
+    ),
   end_usd: z.string().describe('At the end of the period.'),
   limit_reached_at: z.string().nullable(),
 })
 
+/** What alerts about a budget say of it. */
+const ofBudget = {
+  budget_name: z.string(),
+  scope: z.string().describe('Such as `team:engineering`.'),
+  time_zone: z.string(),
+  basis: z.enum(['list', 'sell']),
+  enforcement: z.enum(['notify', 'rate_limit', 'downgrade', 'block']),
+  limit_usd: z.string(),
+  spent_usd: z.string(),
+  percent: z.string().nullable().describe('Spent, of the limit; null for a limit of zero.'),
+}
+
 export const alertDetailsSchema = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('budget_threshold'),
-    budget_name: z.string(),
-    scope: z.string().describe('Such as `team:engineering`.'),
-    time_zone: z.string(),
-    basis: z.enum(['list', 'sell']),
-    enforcement: z.enum(['notify', 'rate_limit', 'downgrade', 'block']),
-    limit_usd: z.string(),
-    spent_usd: z.string(),
-    percent: z.string().nullable().describe('Spent, of the limit; null for a limit of zero.'),
+    ...ofBudget,
     forecast: forecast.nullable(),
+  }),
+  z.object({
+    kind: z.literal('budget_forecast'),
+    ...ofBudget,
+    method: z.string().describe('Of the forecast; see `GET /api/v1/forecast`.'),
+    end_usd: z.string().describe("Expected at the period's end."),
+    end_lo95_usd: z.string().describe('The 95 % interval.'),
+    end_hi95_usd: z.string(),
+    limit_reached_at: z
+      .string()
+      .nullable()
+      .describe('Null: a threshold below the limit is reached, the limit is not.'),
   }),
   z.object({
     kind: z.literal('spend_anomaly'),
@@ -81,6 +102,11 @@ export interface Alert extends AlertCandidate {
 /** The scope that an alert is about, as text; undefined where it is about none. */
 export function scopeOf(details: AlertDetails): string | undefined {
   return 'scope' in details ? details.scope : undefined
+}
+
+/** Whether an alert is about a threshold of a budget, reached or expected. */
+export function isOfBudget({ kind }: Pick<AlertDetails, 'kind'>): boolean {
+  return kind === 'budget_threshold' || kind === 'budget_forecast'
 }
 
 /** The UTC day of an instant: the period of alerts that have no budget. */

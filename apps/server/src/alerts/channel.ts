@@ -1,5 +1,5 @@
 import { ALERT_KINDS, type AlertKind } from '@tokentally/core'
-import { type AlertCandidate, scopeOf } from './alert.ts'
+import { type AlertCandidate, isOfBudget, scopeOf } from './alert.ts'
 
 export const CHANNEL_KINDS = ['slack', 'teams', 'webhook', 'email'] as const
 export type ChannelKind = (typeof CHANNEL_KINDS)[number]
@@ -40,7 +40,7 @@ export function isWanted(
     const scope = scopeOf(details)
     if (scope === undefined || !scopes.some((pattern) => matchesScope(pattern, scope))) return false
   }
-  return minThreshold === null || details.kind !== 'budget_threshold' || threshold >= minThreshold
+  return minThreshold === null || !isOfBudget(details) || threshold >= minThreshold
 }
 
 function matchesScope(pattern: string, scope: string): boolean {

@@ -1,4 +1,15 @@
-import { type BudgetStatus, percentSpent, reachedThresholds, scopeText, straightLine } from '@tokentally/core'
+import {
+  type BudgetStatus,
+  expectedThresholds,
+  type KnownForecast,
+  type Projection,
+  percentSpent,
+  projectBudget,
+  reachedThresholds,
+  scopeText,
+  straightLine,
+} from '@tokentally/core'
+import { readForecasts, type StoredForecast } from '../forecast/index.ts'
 import type { AlertCandidate } from './alert.ts'
 import { resolveEnded, withoutFired } from './alert-store.ts'
 import { type FireDependencies, fire, remind } from './fire.ts'
@@ -32,53 +43,111 @@ export async function evaluateAlerts(dependencies: EvaluateDependencies, lookBac
 async function evaluateAt(dependencies: EvaluateDependencies, atMs: number): Promise<void> {
   const { pool, now, budgetStatuses } = dependencies
   const nowMs = now().getTime()
-  const byOrganization = Map.groupBy(
-    (await budgetStatuses({ nowMs: atMs })).flatMap((status) => budgetCandidates(status, nowMs)),
-    ({ organizationId }) => organizationId,
-  )
-  for (const [organizationId, candidates] of byOrganization) {
+  const statuses = await budgetStatuses({ nowMs: atMs })
+  for (const [organizationId, own] of Map.groupBy(statuses, (status) => status.organizationId)) {
+    const forecasts = new Map(
+      (
+        await readForecasts(
+          pool,
+          organizationId,
+          own.map(({ scope }) => scopeText(scope)),
+        )
+      ).map((forecast) => [`${forecast.basis} ${forecast.scope}`, forecast]),
+    )
+    const candidates = own.flatMap((status) => {
+      const forecast = forecasts.get(`${status.basis} ${scopeText(status.scope)}`)
+      return budgetCandidates(
+        status,
+        nowMs,
+        forecast === undefined || !isFounded(forecast) ? undefined : forecast,
+      )
+    })
     const open = await withoutFired(pool, organizationId, candidates)
     for (const group of Map.groupBy(
       open,
-      ({ subjectKey, period }) => `${period.startMs} ${subjectKey}`,
+      ({ subjectKey, period, details }) => `${details.kind} ${period.startMs} ${subjectKey}`,
     ).values()) {
       await fire(dependencies, organizationId, group)
     }
   }
 }
 
-/** The alerts that a budget's state calls for, lower thresholds first. */
+/** Hours of history from which on a forecast is worth an alert. */
+const FOUNDED_HOURS = 48
+
+function isFounded({ historyHours }: StoredForecast): boolean {
+  return historyHours >= FOUNDED_HOURS
+}
+
+/**
+ * The alerts that a budget's state and its forecast call for, lower thresholds first.
+ *
+ * @param forecast of the budget's scope, if there is one that is worth it
+ */
 export function budgetCandidates(
   status: BudgetStatus,
   nowMs: number,
+  forecast?: KnownForecast,
 ): readonly (AlertCandidate & { readonly organizationId: string })[] {
   const scope = scopeText(status.scope)
-  const line = straightLine(status, nowMs)
-  return reachedThresholds(status).map((threshold) => ({
+  const projection = forecast === undefined ? undefined : projectBudget(status, forecast, nowMs)
+  const common = {
     organizationId: status.organizationId,
     subjectKey: `${status.budgetId}/${scope}`,
     period: status.period,
-    threshold,
     budgetId: status.budgetId,
+  }
+  const said = {
+    budget_name: status.budgetName,
+    scope,
+    time_zone: status.timeZone,
+    basis: status.basis,
+    enforcement: status.enforcement,
+    limit_usd: status.limitUsd,
+    spent_usd: status.spentUsd,
+    percent: percentSpent(status),
+  }
+  const reached = reachedThresholds(status).map((threshold) => ({
+    ...common,
+    threshold,
+    details: { kind: 'budget_threshold' as const, ...said, forecast: forecastOf(status, projection, nowMs) },
+  }))
+  if (projection === undefined) return reached
+  const expected = expectedThresholds(status, projection).map((threshold) => ({
+    ...common,
+    threshold,
     details: {
-      kind: 'budget_threshold',
-      budget_name: status.budgetName,
-      scope,
-      time_zone: status.timeZone,
-      basis: status.basis,
-      enforcement: status.enforcement,
-      limit_usd: status.limitUsd,
-      spent_usd: status.spentUsd,
-      percent: percentSpent(status),
-      forecast:
-        line === undefined
-          ? null
-          : {
-              basis: 'straight_line',
-              end_usd: line.endUsd,
-              limit_reached_at:
-                line.limitReachedMs === null ? null : new Date(line.limitReachedMs).toISOString(),
-            },
+      kind: 'budget_forecast' as const,
+      ...said,
+      method: projection.method,
+      end_usd: projection.endUsd,
+      end_lo95_usd: projection.lo95Usd,
+      end_hi95_usd: projection.hi95Usd,
+      limit_reached_at: instantOf(projection.limitReachedMs),
     },
   }))
+  return [...reached, ...expected]
+}
+
+/** What a reached threshold says of the period's end: the forecast, or a straight line until there is one. */
+function forecastOf(status: BudgetStatus, projection: Projection | undefined, nowMs: number) {
+  if (projection !== undefined) {
+    return {
+      basis: 'forecast' as const,
+      end_usd: projection.endUsd,
+      limit_reached_at: instantOf(projection.limitReachedMs),
+    }
+  }
+  const line = straightLine(status, nowMs)
+  return line === undefined
+    ? null
+    : {
+        basis: 'straight_line' as const,
+        end_usd: line.endUsd,
+        limit_reached_at: instantOf(line.limitReachedMs),
+      }
+}
+
+function instantOf(ms: number | null): string | null {
+  return ms === null ? null : new Date(ms).toISOString()
 }

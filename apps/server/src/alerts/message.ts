@@ -1,6 +1,6 @@
 import { formatInstant } from '@tokentally/core'
 import { z } from 'zod'
-import { type Alert, alertDetailsSchema, type DetailsOf } from './alert.ts'
+import { type Alert, alertDetailsSchema, type DetailsOf, isOfBudget } from './alert.ts'
 
 /** What a notification says, before a channel puts it into its own form. Stored with the delivery. */
 export const messageSchema = z.object({
@@ -55,7 +55,7 @@ export function alertMessage(
     alert: {
       id: alert.id,
       kind: alert.details.kind,
-      threshold: alert.details.kind === 'budget_threshold' ? alert.threshold : null,
+      threshold: isOfBudget(alert.details) ? alert.threshold : null,
       period: {
         start: new Date(alert.period.startMs).toISOString(),
         end: new Date(alert.period.endMs).toISOString(),
@@ -90,6 +90,8 @@ function told(alert: Alert): Told {
   switch (details.kind) {
     case 'budget_threshold':
       return toldOfBudget(alert, details)
+    case 'budget_forecast':
+      return toldOfExpected(alert, details)
     case 'spend_anomaly':
       return toldOfAnomaly(details)
     case 'unpriced_usage':
@@ -136,12 +138,15 @@ function toldOfBudget({ threshold, period }: Alert, details: DetailsOf<'budget_t
   ]
   if (forecast !== null) {
     facts.push({
-      label: 'Extrapolated to the end',
-      value: `${usd(forecast.end_usd)} if spending goes on as until now (a straight line)`,
+      label: forecast.basis === 'forecast' ? 'Forecast of the end' : 'Extrapolated to the end',
+      value:
+        forecast.basis === 'forecast'
+          ? usd(forecast.end_usd)
+          : `${usd(forecast.end_usd)} if spending goes on as until now (a straight line)`,
     })
     if (forecast.limit_reached_at !== null) {
       facts.push({
-        label: 'Limit reached, extrapolated',
+        label: forecast.basis === 'forecast' ? 'Limit reached, forecast' : 'Limit reached, extrapolated',
         value: timeText(Date.parse(forecast.limit_reached_at), zone),
       })
     }
@@ -153,6 +158,32 @@ function toldOfBudget({ threshold, period }: Alert, details: DetailsOf<'budget_t
   return {
     title: `${details.budget_name}: ${threshold} % reached`,
     summary: `The budget ${details.budget_name} has spent ${share} for ${details.scope}.`,
+    facts,
+  }
+}
+
+function toldOfExpected({ threshold, period }: Alert, details: DetailsOf<'budget_forecast'>): Told {
+  const { time_zone: zone, limit_reached_at: reachedAt } = details
+  const day = reachedAt === null ? undefined : timeText(Date.parse(reachedAt), zone).slice(0, 10)
+  const facts = [
+    { label: 'Scope', value: details.scope },
+    { label: 'Spent', value: `${usd(details.spent_usd)} of ${usd(details.limit_usd)}` },
+    { label: 'Forecast of the end', value: usd(details.end_usd) },
+    {
+      label: '95 % interval',
+      value: `${usd(details.end_lo95_usd)} to ${usd(details.end_hi95_usd)}`,
+    },
+    { label: 'Period', value: `${timeText(period.startMs, zone)} to ${timeText(period.endMs, zone)}` },
+  ]
+  if (details.enforcement !== 'notify') {
+    facts.push({ label: 'At the limit', value: ENFORCEMENTS[details.enforcement] })
+  }
+  return {
+    title:
+      day === undefined
+        ? `${details.budget_name}: ${threshold} % expected by the end of the period`
+        : `${details.budget_name}: the limit will be crossed on ${day}`,
+    summary: `The budget ${details.budget_name} is expected to end its period with ${usd(details.end_usd)} for ${details.scope}; its limit is ${usd(details.limit_usd)}.`,
     facts,
   }
 }

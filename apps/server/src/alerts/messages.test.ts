@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import type { BudgetStatus } from '@tokentally/core'
+import type { BudgetStatus, KnownForecast } from '@tokentally/core'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Alert } from './alert.ts'
@@ -11,6 +11,7 @@ import { alertMessage, type Message } from './message.ts'
 import { type SlackMessage, slackMessage } from './slack-message.ts'
 import { teamsMessage } from './teams-message.ts'
 
+const unanswered = { acknowledgedAt: null, acknowledgedBy: null, snoozedUntil: null, resolvedAt: null }
 const FIRED_AT = new Date('2026-11-24T18:03:27Z')
 
 function alertsOf(fields: Partial<BudgetStatus> = {}): readonly Alert[] {
@@ -25,6 +26,7 @@ function alertsOf(fields: Partial<BudgetStatus> = {}): readonly Alert[] {
     limitUsd: '500',
     spentUsd: '455.1234567',
     thresholds: [50, 75, 90, 100],
+    forecastThresholds: [],
     enforcement: 'rate_limit',
     ...fields,
   }
@@ -110,6 +112,46 @@ describe('what is said', () => {
   test('tells times in the zone of the budget', () => {
     const [period] = messageOf({ timeZone: 'Europe/Berlin' }).facts.filter(({ label }) => label === 'Period')
     expect(period?.value).toBe('2026-11-01 01:00 Europe/Berlin to 2026-12-01 01:00 Europe/Berlin')
+  })
+
+  test('tells before the fact, with the day', () => {
+    const status: BudgetStatus = {
+      organizationId: '0197a000-0000-7000-8000-000000000001',
+      budgetId: 'b',
+      budgetName: 'engineering-budget',
+      scope: { dimension: 'team', value: 'engineering' },
+      period: { startMs: Date.UTC(2026, 10), endMs: Date.UTC(2026, 11) },
+      timeZone: 'UTC',
+      basis: 'sell',
+      limitUsd: '500',
+      spentUsd: '200.5',
+      thresholds: [100],
+      forecastThresholds: [100, 300],
+      enforcement: 'notify',
+    }
+    const startMs = Date.UTC(2026, 10, 20)
+    const forecast: KnownForecast = {
+      method: 'combined',
+      startMs,
+      days: new Array<number>(30).fill(100),
+      sums: { half80: 10, half95: 20, power: 1 },
+    }
+    const [candidate, ...others] = budgetCandidates(status, startMs, forecast)
+    expect(others).toEqual([])
+    expect(candidate).toMatchObject({
+      threshold: 100,
+      details: {
+        kind: 'budget_forecast',
+        end_usd: '1300.5',
+        end_lo95_usd: '1080.5',
+        limit_reached_at: '2026-11-22T23:52:48.000Z',
+      },
+    })
+    if (candidate === undefined) return
+    const alert: Alert = { ...candidate, id: 'a', state: 'fired', firedAt: FIRED_AT, ...unanswered }
+    expect(alertMessage('alert.fired', alert, [], undefined).title).toBe(
+      'engineering-budget: the limit will be crossed on 2026-11-22',
+    )
   })
 
   test('has no forecast where there is none, and no percentage of nothing', () => {

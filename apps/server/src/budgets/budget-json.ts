@@ -16,6 +16,7 @@ const definitionJson = z.object({
   timezone: z.string(),
   scope: scopeJson,
   thresholds: z.array(z.number()),
+  forecast_thresholds: z.array(z.number()),
   basis: z.enum(['list', 'sell']),
   rollover: z.boolean(),
   enforcement,

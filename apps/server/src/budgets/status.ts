@@ -63,7 +63,8 @@ export async function standingsOf(
   await spent.read()
 
   return current.flatMap(({ budget, period }) => {
-    const { scope, basis, amountUsd, timeZone, thresholds, enforcement } = budget.definition
+    const { scope, basis, amountUsd, timeZone, thresholds, forecastThresholds, enforcement } =
+      budget.definition
     const amount = decimal(amountUsd)
     const before = previous.get(budget)
     return (values(budget) ?? spent.valuesOf(budget, period)).map((value) => {
@@ -82,6 +83,7 @@ export async function standingsOf(
           limitUsd: decimalText(amount.plus(carried)),
           spentUsd: decimalText(spent.of(budget, period, value)),
           thresholds,
+          forecastThresholds,
           enforcement,
         },
       }

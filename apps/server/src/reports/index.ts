@@ -9,7 +9,7 @@ export {
   readCursor,
 } from './events-query.ts'
 export { readFilters } from './filters.ts'
-export { rangeParameters, readPeriod } from './period.ts'
+export { rangeParameters, readPeriod, zoneOf } from './period.ts'
 export { type ReportDependencies, registerReportRoutes } from './routes.ts'
 export { SqlParameters } from './sql-parameters.ts'
 export { csvCell } from './usage-csv.ts'

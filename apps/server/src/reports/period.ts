@@ -81,7 +81,7 @@ const SHORT_ZONES: ReadonlySet<string> = new Set([
  *
  * @returns undefined when there is no such zone
  */
-function zoneOf(name: string): string | undefined {
+export function zoneOf(name: string): string | undefined {
   if (!/^[A-Za-z]/.test(name) || (name.length === 3 && !SHORT_ZONES.has(name.toUpperCase()))) return undefined
   if (!isTimeZone(name)) return undefined
   if (name.includes('/')) return name

@@ -110,6 +110,11 @@ export function createMetrics() {
       'Differences between invoices here and at another system, of the last days',
       ['system'],
     ),
+    forecasts: counter('forecasts_total', 'Forecasts made by the hourly job, by method; failed: none', [
+      'method',
+    ]),
+    forecastsScored: counter('forecasts_scored_total', 'Forecasts that were held against what came'),
+    forecastRunSeconds: histogram('forecast_run_seconds', 'Time of one hourly run over all organizations'),
     queueDepth: gauge('queue_depth', 'Jobs that are waiting, delayed or running'),
   } as const
 }

@@ -22,6 +22,7 @@ export const ALERT_STATES = ['fired', 'acknowledged', 'snoozed', 'resolved'] as 
 /** What alerts are about. */
 export const ALERT_KINDS = [
   'budget_threshold',
+  'budget_forecast',
   'spend_anomaly',
   'unpriced_usage',
   'count_mismatch',

@@ -54,5 +54,7 @@ export interface BudgetStatus {
   readonly spentUsd: string
   /** Percentages of the limit that raise an alert, ascending. */
   readonly thresholds: readonly number[]
+  /** Percentages of the limit that raise an alert when they are expected by the period's end, ascending. */
+  readonly forecastThresholds: readonly number[]
   readonly enforcement: Enforcement
 }

@@ -40,6 +40,8 @@ export interface BudgetDefinition {
   readonly scope: BudgetScope
   /** Percentages, ascending. */
   readonly thresholds: readonly number[]
+  /** Percentages that raise an alert when they are expected by the period's end, ascending. */
+  readonly forecastThresholds: readonly number[]
   readonly basis: 'list' | 'sell'
   readonly rollover: boolean
   readonly enforcement: Enforcement
@@ -104,6 +106,11 @@ const periodSchema = z.union(
   'must be hour, day, week, month, quarter, or a custom range {"start", "end"}',
 )
 
+const percentages = z
+  .array(z.number().positive('must be above zero').max(1000, 'must be at most 1000 percent'))
+  .max(20)
+  .refine((list) => new Set(list).size === list.length, 'must differ from each other')
+
 /** The JSON form of a budget, as the API takes it. */
 export const budgetDefinitionSchema = z
   .strictObject({
@@ -119,12 +126,14 @@ export const budgetDefinitionSchema = z
       )
       .default('UTC'),
     scope: scopeSchema.default({ dimension: 'organization', value: null }),
-    thresholds: z
-      .array(z.number().positive('must be above zero').max(1000, 'must be at most 1000 percent'))
-      .max(20)
-      .refine((list) => new Set(list).size === list.length, 'must differ from each other')
+    thresholds: percentages
       .default([...DEFAULT_THRESHOLDS])
       .describe('Percentages of the limit that raise an alert; may exceed 100.'),
+    forecast_thresholds: percentages
+      .default([])
+      .describe(
+        "Percentages of the limit that raise an alert when the forecast reaches them by the period's end.",
+      ),
     basis: z.enum(['list', 'sell']).default('sell').describe('Whether list or sell costs count.'),
     rollover: z
       .boolean()
@@ -183,6 +192,7 @@ export function budgetDefinitionOf(json: BudgetDefinitionJson): BudgetDefinition
       value: scope.value ?? null,
     },
     thresholds: json.thresholds.toSorted((a, b) => a - b),
+    forecastThresholds: json.forecast_thresholds.toSorted((a, b) => a - b),
     basis: json.basis,
     rollover: json.rollover,
     enforcement: json.enforcement,
@@ -205,6 +215,7 @@ export function budgetDefinitionToJson(definition: BudgetDefinition): BudgetDefi
     timezone: definition.timeZone,
     scope: { dimension: definition.scope.dimension, value: definition.scope.value },
     thresholds: [...definition.thresholds],
+    forecast_thresholds: [...definition.forecastThresholds],
     basis: definition.basis,
     rollover: definition.rollover,
     enforcement,

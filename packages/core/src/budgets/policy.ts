@@ -53,6 +53,11 @@ export const policySchema = z.strictObject({
     .max(20)
     .optional()
     .describe('Percentages such as 50%.'),
+  forecast_alerts: z
+    .array(z.union([z.string(), z.number()]))
+    .max(20)
+    .optional()
+    .describe('Percentages that the forecast reaches.'),
   enforcement: z.enum(['notify', 'rate_limit', 'downgrade', 'block']).optional(),
   requests_per_minute: z.number().int().optional(),
   downgrade_to: models.optional(),
@@ -126,7 +131,7 @@ function soundPartOf(entry: unknown): PolicyJson {
 
 function readPolicy(source: PolicyJson): Policy | { readonly issues: readonly FieldIssue[] } {
   const issues: FieldIssue[] = []
-  const scope = readScope(source.scope)
+  const scope = scopeOfText(source.scope)
   if (scope === undefined) {
     issues.push({
       path: 'scope',
@@ -156,6 +161,7 @@ function readPolicy(source: PolicyJson): Policy | { readonly issues: readonly Fi
 
 const ONLY_WITH_LIMIT = [
   'alerts',
+  'forecast_alerts',
   'enforcement',
   'requests_per_minute',
   'downgrade_to',
@@ -165,8 +171,8 @@ const ONLY_WITH_LIMIT = [
   'starts_at',
 ] as const
 
-/** `team:engineering`; the value may contain colons. */
-function readScope(written: string): BudgetScope | undefined {
+/** Reads a scope such as `team:engineering`; the value may contain colons. Undefined: it is none. */
+export function scopeOfText(written: string): BudgetScope | undefined {
   if (written === 'organization') return { dimension: 'organization', value: null }
   const colon = written.indexOf(':')
   const dimension = written.slice(0, colon)
@@ -189,13 +195,17 @@ function readBudget(
   if (amount === undefined || period === undefined) {
     issues.push({ path: 'limit', message: 'must be AMOUNT/PERIOD such as $500/month' })
   }
-  const thresholds = source.alerts?.map((written, index) => readPercentage(written, index, issues))
+  const thresholds = source.alerts?.map((written, index) => readPercentage('alerts', written, index, issues))
+  const expected = source.forecast_alerts?.map((written, index) =>
+    readPercentage('forecast_alerts', written, index, issues),
+  )
   const parsed = budgetDefinitionSchema.safeParse({
     name: source.name === '' ? '-' : source.name,
     amount: (amount ?? '1').replace(/[,_]/g, ''),
     period: (period ?? 'month').toLowerCase(),
     scope: scope ?? { dimension: 'organization', value: null },
     ...(thresholds !== undefined && { thresholds }),
+    ...(expected !== undefined && { forecast_thresholds: expected }),
     enforcement: source.enforcement,
     requests_per_minute: source.requests_per_minute,
     downgrade_to: source.downgrade_to,
@@ -219,12 +229,18 @@ const WRITTEN_AS: Readonly<Record<string, string>> = {
   amount: 'limit',
   period: 'limit',
   thresholds: 'alerts',
+  forecast_thresholds: 'forecast_alerts',
 }
 
-function readPercentage(written: string | number, index: number, issues: FieldIssue[]): number {
+function readPercentage(
+  field: 'alerts' | 'forecast_alerts',
+  written: string | number,
+  index: number,
+  issues: FieldIssue[],
+): number {
   const [, digits] = /^(\d{1,6}(?:\.\d{1,4})?)\s*%$/.exec(String(written).trim()) ?? []
   if (digits !== undefined) return Number(digits)
-  issues.push({ path: `alerts.${index}`, message: 'must be a percentage such as 75%' })
+  issues.push({ path: `${field}.${index}`, message: 'must be a percentage such as 75%' })
   // A stand-in that none of the other checks complains about.
   return (index + 1) / 1_000
 }
