@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { closingBench } from './closing/closing.ts'
 import { type Bench, type Comparison, tableOf } from './figures.ts'
+import { forecastBench } from './forecast/forecast.ts'
 import { ingestBench } from './ingest/ingest.ts'
 import { memoryBench } from './memory/memory.ts'
 import { perCallBench, waysBench } from './per-call/per-call.ts'
@@ -19,6 +20,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   rating: ratingBench,
   preview: previewBench,
   closing: closingBench,
+  forecast: forecastBench,
   memory: memoryBench,
 }
 
@@ -39,9 +41,11 @@ all rounds and its 95 % confidence interval (with fewer than six rounds, the sma
            same events from the ledger
   closing  closing a month of 1,000 customers and 10 million events: beside the sums of the same events from the
            ledger
+  forecast estimates of month ends on simulated and public series: beside the last week repeated; and the time of
+           1,000 forecasts
   memory   heap of a metered app after 100,000 streamed calls: beside its heap after 10,000
 
-  --only NAMES   comma-separated: call, ways, ingest, report, rating, preview, closing, memory (default: all)
+  --only NAMES   comma-separated: call, ways, ingest, report, rating, preview, closing, forecast, memory (default: all)
   --quick        less of everything, to see whether it works
   --output FILE  where to write the figures as JSON (default: bench/results.json)
   --help

@@ -40,7 +40,14 @@ export async function refreshHistory(
       return last === undefined ? earliest : Math.max(earliest, last - (REFRESHED_DAYS - 1) * DAY_MS)
     })
     for (const [startMs, group] of byStart) {
-      await copyHistory(pool, { organizationId, dimension, scopes: group, startMs, endMs: today + DAY_MS })
+      await copyHistory(pool, {
+        organizationId,
+        dimension,
+        scopes: group,
+        startMs,
+        endMs: today + DAY_MS,
+        isKnown: group.some((scope) => known.has(scopeText(scope))),
+      })
     }
   }
 }
@@ -52,6 +59,8 @@ interface Copy {
   /** UTC midnights. */
   readonly startMs: number
   readonly endMs: number
+  /** Whether there is history of them already. */
+  readonly isKnown: boolean
 }
 
 async function copyHistory(pool: Pool, { scopes, startMs, endMs, ...rest }: Copy): Promise<void> {
@@ -80,7 +89,7 @@ interface DayOfScope {
 
 async function sumsByDay(
   pool: Pool,
-  { organizationId, dimension, scopes, startMs, endMs }: Copy,
+  { organizationId, dimension, scopes, startMs, endMs, isKnown }: Copy,
 ): Promise<readonly DayOfScope[]> {
   const reported = dimension === 'organization' ? undefined : dimensionOf(dimension)
   const values = scopes.flatMap(({ value }) => value ?? [])
@@ -94,7 +103,8 @@ async function sumsByDay(
     filters: reported === undefined ? [] : [{ dimension: reported, values }],
     withTotals: false,
   })
-  // Days without spending are written, too: an event may have been taken back.
+  // Days without spending are written, too, of scopes that have any: an event may have been taken back. Names that
+  // nobody ever spent under leave nothing behind, however many are asked for.
   const byKey = new Map<string, DayOfScope>()
   for (const scope of scopes.map(scopeText)) {
     for (let dayMs = startMs; dayMs < endMs; dayMs += DAY_MS) {
@@ -110,7 +120,12 @@ async function sumsByDay(
     day.list[(hourMs - dayMs) / HOUR_MS] = Number(list_cost)
     day.sell[(hourMs - dayMs) / HOUR_MS] = Number(total_cost)
   }
-  return [...byKey.values()]
+  const spending = new Set(
+    [...byKey.values()]
+      .filter(({ list, sell }) => [...list, ...sell].some((usd) => usd !== 0))
+      .map(({ scope }) => scope),
+  )
+  return [...byKey.values()].filter(({ scope }) => isKnown || spending.has(scope))
 }
 
 const zeros = () => new Array<number>(24).fill(0)

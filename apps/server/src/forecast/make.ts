@@ -70,6 +70,8 @@ export async function makeForecast(
     chosen: isChosen ? before.method : undefined,
   })
   const days = daySums(forecast.hours)
+  const made = { scope: subject.scope, basis, startMs, history, forecast, days }
+  if (forecast.method === 'none' && before === undefined) return made
   await writeForecast(pool, subject, {
     forecast: isChosen ? { ...forecast, contest: before.contest } : forecast,
     startMs,
@@ -78,7 +80,7 @@ export async function makeForecast(
     days,
     expectations: expectationsOf(forecast, history, startMs, timeZone),
   })
-  return { scope: subject.scope, basis, startMs, history, forecast, days }
+  return made
 }
 
 /** What is scored later: the next day, the next week, the rest of the month. */

@@ -33,6 +33,21 @@ describe('a limit', () => {
   })
 })
 
+describe('forecast alerts', () => {
+  const read = (policy: object) => {
+    const parsed = parsePolicies({ policies: [{ name: 'one', scope: 'team:a', ...policy }] })
+    return parsed.ok
+      ? parsed.policies[0]?.budget?.forecastThresholds
+      : parsed.issues.map((issue) => issue.path)
+  }
+  it('are percentages of a limit, and none unless they are asked for', () => {
+    expect(read({ limit: '$5/day', forecast_alerts: ['120%', '100 %'] })).toEqual([100, 120])
+    expect(read({ limit: '$5/day' })).toEqual([])
+    expect(read({ limit: '$5/day', forecast_alerts: ['soon'] })).toEqual(['policies.0.forecast_alerts.0'])
+    expect(read({ prefer: ['m'], forecast_alerts: ['100%'] })).toEqual(['policies.0.forecast_alerts'])
+  })
+})
+
 describe('a scope', () => {
   const cases: readonly [string, unknown][] = [
     ['organization', { dimension: 'organization', value: null }],
