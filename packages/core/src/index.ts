@@ -238,6 +238,7 @@ export {
 export { parseRules } from './markup/rule-language.ts'
 export { listFactor, unitPrices } from './markup/sell-price.ts'
 export { type Decimal, decimal, decimalFromLiteral, decimalText, perMillion, ZERO } from './money/decimal.ts'
+export { divideToSignificant, percentText } from './money/divide.ts'
 export { invoiceDigits, smallestAmount } from './money/minor-units.ts'
 export { defaultStart, mayBeginAt, rivalsOf } from './pricing/backdating.ts'
 export { callMultiplier, type PricedCall } from './pricing/call-multiplier.ts'
@@ -299,6 +300,29 @@ export {
   type SellBook,
   sell,
 } from './rating/sell.ts'
+export { CAUSES, type Cause } from './reconciliation/cell.ts'
+export type { LedgerHour, VendorFigure } from './reconciliation/gather.ts'
+export { modelWords } from './reconciliation/model-words.ts'
+export {
+  type Comparison,
+  type Coverage,
+  RECONCILIATION_GROUPS,
+  type ReconcileInput,
+  type Reconciliation,
+  type ReconciliationGroup,
+  reconcile,
+} from './reconciliation/reconcile.ts'
+export {
+  type ChargeKind,
+  isVendor,
+  isVendorSource,
+  VENDOR_SOURCES,
+  VENDORS,
+  type Vendor,
+  type VendorRow,
+  type VendorSource,
+  type VendorSourceName,
+} from './reconciliation/vendor-source.ts'
 export {
   disjointQuantities,
   findContradictions,

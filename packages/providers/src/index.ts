@@ -3,6 +3,20 @@ import { sendsStreamUsage } from './openai-dialects.ts'
 import type { ReaderRequest, UsageReader } from './reader.ts'
 import type { RecognizedCall } from './recognize.ts'
 
+export { numbersAsText } from './billing/amounts.ts'
+export { BillingError } from './billing/billing-error.ts'
+export { type BillLine, columnName } from './billing/columns.ts'
+export {
+  LINE_FORMATS,
+  type LineFormat,
+  lineFormatOf,
+  missingColumns,
+  REPORT_FORMATS,
+  type ReportFormat,
+  reportFormatOf,
+} from './billing/formats.ts'
+export { OPENAI_USAGE_PARTS } from './billing/openai-reports.ts'
+export type { BillingReport } from './billing/report.ts'
 export type { WireFormat } from './formats.ts'
 export { realtimeUsage } from './openai-realtime.ts'
 export {
