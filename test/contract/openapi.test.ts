@@ -304,6 +304,8 @@ describe('every documented route', () => {
     'PUT /api/v1/customers/{customer_id}': { currency: 'USD' },
     'POST /api/v1/invoices/{id}/credit-notes': { reason: 'documented', lines: [{ line_no: 1, amount: '1' }] },
     'POST /api/v1/payouts': { recipient: 'documented', amount: '5', currency: 'EUR' },
+    'POST /api/v1/reconciliation/imports': vendorPage('documented'),
+    'PUT /api/v1/reconciliation/vendors/{vendor}': { metered_keys: ['key_a'] },
     'POST /api/v1/prices/refreshes': priceFile(3),
     'POST /api/v1/prices/refreshes/{id}/approve': { models: [{ provider: 'vendor', model: 'a' }] },
     'POST /api/v1/prices/refreshes/{id}/reject': { models: [{ provider: 'vendor', model: 'b' }] },
@@ -357,6 +359,14 @@ describe('every documented route', () => {
     return [{ id: 'vendor', models }]
   }
 
+  /** A page of OpenAI's usage. */
+  function vendorPage(key: string): object {
+    const result = { object: 'organization.usage.completions.result', model: 'gpt-4o-mini', api_key_id: key }
+    return {
+      data: [{ start_time: 1_793_491_200, results: [{ ...result, input_tokens: 1, output_tokens: 1 }] }],
+    }
+  }
+
   async function waitingRefresh(): Promise<string> {
     await call(service, '/api/v1/prices/refreshes', { body: priceFile(1) })
     const { json } = await call(service, '/api/v1/prices/refreshes', { body: priceFile(3) })
@@ -372,6 +382,7 @@ describe('every documented route', () => {
       '{customer_id}': 'paying',
       '{provider}': 'openai',
       '{name}': 'stripe',
+      '{vendor}': 'openai',
       '{correction_id}': await correct('second'),
     }
     const billed = await invoiceAndNote()
@@ -403,6 +414,7 @@ describe('every documented route', () => {
       ...BODIES,
       'POST /api/v1/credit-notes': { correction_id: billed.correctionId, preview: true },
       '/api/v1/recommendations': await recommend(),
+      '/api/v1/reconciliation/imports': await created('/api/v1/reconciliation/imports', vendorPage('first')),
     }
     // A rule of the name that every other {id} stands for.
     await call(service, '/api/v1/markup-rules', { body: { id: values['{id}'], discount: 0.5 } })
@@ -416,6 +428,7 @@ describe('every documented route', () => {
       method: 'PUT',
       body: { starts_on: '2026-11-01' },
     })
+    await call(service, '/api/v1/reconciliation/vendors/openai', { method: 'PUT', body: {} })
     // What is deleted last was there for all others.
     const ordered = operations().toSorted(
       (a, b) => Number(a.method === 'DELETE') - Number(b.method === 'DELETE'),

@@ -75,6 +75,13 @@ import {
 } from './pricing/index.ts'
 import { BullmqJobs } from './queue/bullmq-jobs.ts'
 import { createPostgresStore, createRedisStore } from './queue/job-store.ts'
+import {
+  announceComparison,
+  announceFetch,
+  defineReconciliationJobs,
+  refreshReconciliationMetric,
+  registerReconciliationRoutes,
+} from './reconciliation/index.ts'
 import { registerReportRoutes } from './reports/index.ts'
 import { createRollupAnnouncer, defineRollupJobs, rollupLag } from './rollups/index.ts'
 import { embeddedSecretKey } from './secret-key.ts'
@@ -213,6 +220,8 @@ async function build(
   const announceSteps = createOutboxAnnouncer(jobs, (error) =>
     logger.warn({ err: error }, 'steps of the outbox were not announced'),
   )
+  const reconciling = { pool, ratingBooks, metrics, logger, now, secretKey, guard: alerting.guard }
+  defineReconciliationJobs(jobs, reconciling)
 
   const announceRollup = createRollupAnnouncer(jobs, (error) =>
     logger.warn({ err: error }, 'a rollup was not announced'),
@@ -242,6 +251,7 @@ async function build(
       await refreshDriftMetric(pool, metrics)
       await refreshPriceMetric(pool, metrics)
       await refreshOutboxMetrics({ pool, systems, now }, metrics)
+      await refreshReconciliationMetric(pool, metrics)
     },
   })
   const nowMs = () => now().getTime()
@@ -308,6 +318,14 @@ async function build(
     registerSellerRoutes(app, { pool, now })
     registerDocumentRoutes(app, { pool })
     registerInvoiceSimulationRoutes(app, { pool, now, logger })
+    const soon = (work: Promise<void>) => {
+      work.catch((error: unknown) => logger.warn({ err: error }, 'a job of reconciliation was not announced'))
+    }
+    registerReconciliationRoutes(app, {
+      ...reconciling,
+      imported: (organizationId) => soon(announceComparison(jobs, organizationId)),
+      connected: (organizationId, vendor) => soon(announceFetch(jobs, organizationId, vendor)),
+    })
     registerIngestRoutes(app, {
       pool,
       ledger,

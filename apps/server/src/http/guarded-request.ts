@@ -95,12 +95,15 @@ function portOf(url: URL): number {
   return url.protocol === 'https:' ? 443 : 80
 }
 
-export interface GuardedPost {
+export interface GuardedGet {
   readonly url: string
   readonly headers: Readonly<Record<string, string>>
-  readonly body: string
   /** Until the answer's last byte, name resolution included. */
   readonly timeoutMs: number
+}
+
+export interface GuardedPost extends GuardedGet {
+  readonly body: string
 }
 
 export interface GuardedAnswer {
@@ -115,23 +118,51 @@ export interface GuardedAnswer {
  *
  * @throws ForbiddenTarget when it must not be asked; Error when there is no answer in time
  */
-export async function guardedPost(post: GuardedPost, guard: GuardOptions): Promise<GuardedAnswer> {
-  const url = new URL(post.url)
+export function guardedPost(post: GuardedPost, guard: GuardOptions): Promise<GuardedAnswer> {
+  return guarded(post, guard, { method: 'POST', body: post.body, answerMaxBytes: ANSWER_MAX_BYTES })
+}
+
+/**
+ * Reads from a target that a caller has named, once.
+ *
+ * @param answerMaxBytes as much of the answer as is read; the rest is left out
+ * @throws ForbiddenTarget when it must not be asked; Error when there is no answer in time
+ */
+export function guardedGet(
+  get: GuardedGet,
+  guard: GuardOptions,
+  answerMaxBytes: number,
+): Promise<GuardedAnswer> {
+  return guarded(get, guard, { method: 'GET', body: undefined, answerMaxBytes })
+}
+
+interface Sending {
+  readonly method: 'GET' | 'POST'
+  readonly body: string | undefined
+  readonly answerMaxBytes: number
+}
+
+async function guarded(
+  { url: target, headers, timeoutMs }: GuardedGet,
+  guard: GuardOptions,
+  sending: Sending,
+): Promise<GuardedAnswer> {
+  const url = new URL(target)
   const complaint = shapeComplaint(url, guard.allowed)
   if (complaint !== undefined) throw new ForbiddenTarget(complaint)
-  const signal = AbortSignal.timeout(post.timeoutMs)
+  const signal = AbortSignal.timeout(timeoutMs)
   try {
     const addresses = await untilAborted(allowedAddresses(url, guard), signal)
-    return await send(url, post, addresses, signal)
+    return await send(url, { ...sending, headers }, addresses, signal)
   } catch (error) {
-    if (signal.aborted) throw new Error(`did not answer within ${post.timeoutMs} ms`, { cause: error })
+    if (signal.aborted) throw new Error(`did not answer within ${timeoutMs} ms`, { cause: error })
     throw error
   }
 }
 
 function send(
   url: URL,
-  { headers, body }: GuardedPost,
+  { method, headers, body, answerMaxBytes }: Sending & Pick<GuardedGet, 'headers'>,
   addresses: readonly ResolvedAddress[],
   signal: AbortSignal,
 ): Promise<GuardedAnswer> {
@@ -140,8 +171,11 @@ function send(
     const outgoing = request(
       url,
       {
-        method: 'POST',
-        headers: { ...headers, 'content-length': String(Buffer.byteLength(body)) },
+        method,
+        headers: {
+          ...headers,
+          ...(body !== undefined && { 'content-length': String(Buffer.byteLength(body)) }),
+        },
         // A connection of its own: none that was made before the addresses were checked.
         agent: false,
         lookup: pinned(addresses),
@@ -154,13 +188,13 @@ function send(
           resolve({
             status: incoming.statusCode ?? 0,
             retryAfter: incoming.headers['retry-after'],
-            text: Buffer.concat(chunks).subarray(0, ANSWER_MAX_BYTES).toString('utf8'),
+            text: Buffer.concat(chunks).subarray(0, answerMaxBytes).toString('utf8'),
           })
         }
         incoming.on('data', (chunk: Buffer) => {
           chunks.push(chunk)
           bytes += chunk.byteLength
-          if (bytes < ANSWER_MAX_BYTES) return
+          if (bytes < answerMaxBytes) return
           finish()
           incoming.destroy()
         })

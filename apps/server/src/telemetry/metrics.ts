@@ -115,6 +115,16 @@ export function createMetrics() {
     ]),
     forecastsScored: counter('forecasts_scored_total', 'Forecasts that were held against what came'),
     forecastRunSeconds: histogram('forecast_run_seconds', 'Time of one hourly run over all organizations'),
+    reconciliationCoverage: gauge(
+      'reconciliation_coverage_ratio',
+      "The share of a vendor's tokens that was metered, by its own figures of the last 30 days; the lowest of all organizations",
+      ['vendor'],
+    ),
+    vendorFetchFailures: counter(
+      'vendor_fetch_failures_total',
+      "Vendors' figures that could not be fetched",
+      ['vendor'],
+    ),
     queueDepth: gauge('queue_depth', 'Jobs that are waiting, delayed or running'),
   } as const
 }

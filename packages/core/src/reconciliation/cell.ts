@@ -16,8 +16,8 @@ export const CAUSES = [
   'discount',
   'tax',
   'other_charge',
-  'unmetered_key',
   'time_zone',
+  'unmetered_key',
   'unknown_model',
   'batch',
   'service_tier',
@@ -39,10 +39,20 @@ export interface CellCause {
   readonly detail: string
 }
 
-/** Lets a cause take units of a cell, priced as the vendor prices the cell. */
-export function explain(cell: Cell, cause: Cause, quantity: Decimal, detail: string): void {
-  if (quantity.eq(ZERO)) return
-  cell.causes.push({ cause, quantity, costUsd: costOf(cell, quantity), detail })
+/**
+ * Lets a cause take units of a cell.
+ *
+ * @param costUsd what they cost; as the vendor prices the cell when left out
+ */
+export function explain(
+  cell: Cell,
+  cause: Cause,
+  quantity: Decimal,
+  detail: string,
+  costUsd: Decimal | undefined = costOf(cell, quantity),
+): void {
+  if (quantity.eq(ZERO) && (costUsd === undefined || costUsd.eq(ZERO))) return
+  cell.causes.push({ cause, quantity, costUsd, detail })
   cell.restQuantity = cell.restQuantity.minus(quantity)
 }
 

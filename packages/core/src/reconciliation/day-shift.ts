@@ -1,11 +1,12 @@
-import { type decimal, ZERO } from '../money/decimal.ts'
-import { type Cell, explain } from './cell.ts'
-import { dayOfMs, type Gathered } from './gather.ts'
+import { type Decimal, decimal, ZERO } from '../money/decimal.ts'
+import { type Cell, explain, sumOf } from './cell.ts'
+import { dayOfMs, type Gathered, type LedgerHour, seriesOf } from './gather.ts'
 
 /** Time zones lie between 12 hours behind UTC and 14 hours before it. */
 const HOURS_BEHIND_MAX = -12
 const HOURS_AHEAD_MAX = 14
 const HOUR_MS = 3_600_000
+const HOURS_A_DAY = 24
 /** As much of the differences may remain when the days are cut elsewhere. */
 const REST_MAX = 0.25
 
@@ -23,30 +24,25 @@ export function explainDayShift(gathered: Gathered): number {
     (cell) => cell.vendorQuantity !== undefined && gathered.hours.has(seriesOf(cell)),
   )
   if (new Set(cells.filter((cell) => !cell.restQuantity.eq(ZERO)).map(({ day }) => day)).size < 2) return 0
-  // What other causes took belongs to neither side here.
-  const wanted = new Map(
-    cells.map((cell) => [
-      keyOf(cell.day, seriesOf(cell)),
-      Number(cell.ledgerQuantity.plus(cell.restQuantity).toFixed()),
-    ]),
-  )
-  const series = [...new Set(cells.map(seriesOf))].map(
-    (name) =>
-      [
-        name,
-        (gathered.hours.get(name) ?? []).map(([ms, quantity]) => [ms, Number(quantity.toFixed())] as const),
-      ] as const,
-  )
+  const series = [...Map.groupBy(cells, seriesOf)].map(([name, ofSeries]) => ({
+    // What other causes took belongs to neither side here.
+    wanted: ofSeries.map(
+      (cell) => [dayIndex(cell.day), numberOf(cell.ledgerQuantity.plus(cell.restQuantity))] as const,
+    ),
+    hours: (gathered.hours.get(name) ?? []).map(
+      ({ hourMs, quantity }) => [hourMs / HOUR_MS, Number(quantity)] as const,
+    ),
+  }))
   const restAt = (offset: number): number => {
-    const sums = new Map<string, number>()
-    for (const [name, hours] of series) {
-      for (const [ms, quantity] of hours) {
-        const key = keyOf(dayOfMs(ms + offset * HOUR_MS), name)
-        if (wanted.has(key)) sums.set(key, (sums.get(key) ?? 0) + quantity)
-      }
-    }
     let rest = 0
-    for (const [key, quantity] of wanted) rest += Math.abs(quantity - (sums.get(key) ?? 0))
+    for (const { wanted, hours } of series) {
+      const sums = new Map<number, number>()
+      for (const [hour, quantity] of hours) {
+        const day = Math.floor((hour + offset) / HOURS_A_DAY)
+        sums.set(day, (sums.get(day) ?? 0) + quantity)
+      }
+      for (const [day, quantity] of wanted) rest += Math.abs(quantity - (sums.get(day) ?? 0))
+    }
     return rest
   }
   const unshifted = restAt(0)
@@ -62,21 +58,41 @@ export function explainDayShift(gathered: Gathered): number {
 
 function shift(cells: readonly Cell[], { hours }: Gathered, offset: number): void {
   const from = offset > 0 ? `${offset} hours before` : `${-offset} hours after`
-  const shifted = new Map<string, ReturnType<typeof decimal>>()
+  const shifted = new Map<string, LedgerHour[]>()
   for (const name of new Set(cells.map(seriesOf))) {
-    for (const [ms, quantity] of hours.get(name) ?? []) {
-      const key = keyOf(dayOfMs(ms + offset * HOUR_MS), name)
-      shifted.set(key, (shifted.get(key) ?? ZERO).plus(quantity))
+    for (const hour of hours.get(name) ?? []) {
+      const key = keyOf(dayOfMs(hour.hourMs + offset * HOUR_MS), name)
+      const ofDay = shifted.get(key) ?? []
+      ofDay.push(hour)
+      shifted.set(key, ofDay)
     }
   }
   for (const cell of cells) {
-    const moved = (shifted.get(keyOf(cell.day, seriesOf(cell))) ?? ZERO).minus(cell.ledgerQuantity)
-    explain(cell, 'time_zone', moved, `The vendor's days begin ${from} midnight UTC`)
+    const ofDay = shifted.get(keyOf(cell.day, seriesOf(cell))) ?? []
+    const quantity = sumOf(ofDay.map((hour) => decimal(hour.quantity)))
+    const cost = sumOf(ofDay.map((hour) => decimal(hour.costUsd)))
+    explain(
+      cell,
+      'time_zone',
+      quantity.minus(cell.ledgerQuantity),
+      `The vendor's days begin ${from} midnight UTC`,
+      cell.vendorCostUsd === undefined ? undefined : cost.minus(cell.ledgerCostUsd),
+    )
+    // Tiers are compared within the vendor's days.
+    cell.ledgerByTier.clear()
+    for (const hour of ofDay) {
+      const sum = cell.ledgerByTier.get(hour.serviceTier) ?? ZERO
+      cell.ledgerByTier.set(hour.serviceTier, sum.plus(decimal(hour.quantity)))
+    }
   }
 }
 
-function seriesOf(cell: Cell): string {
-  return JSON.stringify([cell.modelKey, cell.meter])
+function dayIndex(day: string): number {
+  return Date.parse(`${day}T00:00:00Z`) / HOUR_MS / HOURS_A_DAY
+}
+
+function numberOf(quantity: Decimal): number {
+  return Number(quantity.toFixed())
 }
 
 function keyOf(day: string, series: string): string {

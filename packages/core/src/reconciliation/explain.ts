@@ -27,9 +27,10 @@ const SHOWN_DIGITS = 12
 /** Explains the differences of all cells, cause by cause in the order of `CAUSES`. Each unit has one cause. */
 export function explainDifferences(gathered: Gathered, options: ExplainOptions): void {
   const { cells } = gathered
+  const isShifted = explainDayShift(gathered) !== 0
   explainUnmeteredKeys(cells, options.meteredKeys)
-  // Keys are found by what fits on every day, which shifted days hide.
-  if (explainDayShift(gathered) !== 0) explainUnmeteredKeys(cells, options.meteredKeys)
+  // A large key that nobody metered hides a shift, and a shift hides keys, which are found by what fits on every day.
+  if (!isShifted && explainDayShift(gathered) !== 0) explainUnmeteredKeys(cells, options.meteredKeys)
   const unsure = unsureByModelAndDay(cells)
   for (const cell of cells) {
     explainUnknownModel(cell, gathered, options)

@@ -78,8 +78,8 @@ export interface Gathered {
   readonly modelNames: ReadonlyMap<string, string>
   /** Keys of the models that the ledger has calls of. */
   readonly meteredModels: ReadonlySet<string>
-  /** The ledger's quantities by model and meter, each as hours. */
-  readonly hours: ReadonlyMap<string, readonly (readonly [hourMs: number, quantity: Decimal])[]>
+  /** The ledger's hours by model and meter (`seriesOf`). */
+  readonly hours: ReadonlyMap<string, readonly LedgerHour[]>
 }
 
 const HOUR_MS = 3_600_000
@@ -138,7 +138,7 @@ export function gather(input: GatherInput): Gathered {
   }
   for (const cell of withoutQuantity) cell.vendorQuantity = undefined
 
-  const hours = new Map<string, (readonly [number, Decimal])[]>()
+  const hours = new Map<string, LedgerHour[]>()
   const meteredModels = new Set<string>()
   const isCovered = new Set(days)
   for (const hour of input.ledger) {
@@ -148,9 +148,9 @@ export function gather(input: GatherInput): Gathered {
     const quantity = decimal(hour.quantity)
     modelNames.set(modelKey, hour.model)
     meteredModels.add(modelKey)
-    const series = JSON.stringify([modelKey, meter])
+    const series = seriesOf({ modelKey, meter })
     const ofSeries = hours.get(series) ?? []
-    ofSeries.push([hour.hourMs, quantity])
+    ofSeries.push(hour)
     hours.set(series, ofSeries)
     const day = dayOfMs(hour.hourMs)
     if (isCovered.has(day)) addHour(cellOf(day, modelKey, meter), hour, quantity)
@@ -229,6 +229,11 @@ function toldMeter(meter: string, meters: ReadonlySet<string>): string {
 export function unitPrice(cost: Decimal | undefined, quantity: Decimal | undefined): Decimal | undefined {
   if (cost === undefined || quantity === undefined || cost.lte(ZERO) || quantity.lte(ZERO)) return undefined
   return divideToSignificant(cost, quantity, PRICE_DIGITS)
+}
+
+/** Names a model's meter over all days. */
+export function seriesOf({ modelKey, meter }: Pick<UsageVendorCell, 'modelKey' | 'meter'>): string {
+  return JSON.stringify([modelKey, meter])
 }
 
 /** The UTC day of an instant. */

@@ -13,6 +13,8 @@ export function modelWords(name: string): string {
     .replace(/-v\d+(?::\d+)?(?::\d+k)?$/, '')
     .replace(/[-@ ]20\d{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])(?=$|[-@ :])/g, '')
     .replace(/[- ](?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?=$|[- ])/g, '')
+    // Bills write NovaLite and Claude4.6Sonnet.
+    .replace(/(nova|claude|llama|mistral|titan|gemini)(?=[a-z])/g, '$1 ')
   const words = bare.match(/[a-z]+|\d+/g) ?? []
   return words
     .filter((word) => !NOISE.has(word))

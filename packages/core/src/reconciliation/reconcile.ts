@@ -181,18 +181,15 @@ function coverageOf(cells: readonly Cell[]): Coverage {
   let hasCosts = false
   for (const cell of cells) {
     // Days that are cut elsewhere are no gap.
-    const shifted = sumOf(
-      cell.causes.filter(({ cause }) => cause === 'time_zone').map((part) => part.quantity),
-    )
+    const moved = cell.causes.filter(({ cause }) => cause === 'time_zone')
     if (isOfTokens(cell) && cell.vendorQuantity !== undefined) {
-      const ledger = cell.ledgerQuantity.plus(shifted)
+      const ledger = cell.ledgerQuantity.plus(sumOf(moved.map((part) => part.quantity)))
       vendorTokens = vendorTokens.plus(cell.vendorQuantity)
       meteredTokens = meteredTokens.plus(ledger.lt(cell.vendorQuantity) ? ledger : cell.vendorQuantity)
     }
     if (cell.vendorCostUsd?.gte(ZERO)) {
       hasCosts = true
-      const price = cell.vendorUnitUsd ?? cell.ledgerUnitUsd ?? ZERO
-      const ledger = cell.ledgerCostUsd.plus(shifted.times(price))
+      const ledger = cell.ledgerCostUsd.plus(sumOf(moved.map((part) => part.costUsd ?? ZERO)))
       vendorCost = vendorCost.plus(cell.vendorCostUsd)
       meteredCost = meteredCost.plus(ledger.lt(cell.vendorCostUsd) ? ledger : cell.vendorCostUsd)
     }
