@@ -1,3 +1,6 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { runCommandLine } from '../../apps/cli/src/program.ts'
@@ -114,4 +117,30 @@ test('a wrong key is told', async () => {
     code: 1,
     err: expect.stringContaining('401'),
   })
+})
+
+test("shows a vendor's file beside the ledger, and names the line that is wrong", async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'reconcile-'))
+  const path = join(directory, 'costs.csv')
+  const header = 'SubscriptionId,Date,MeterCategory,MeterName,UnitOfMeasure,Quantity,CostInBillingCurrency'
+  const line = 's,2026-11-20,Azure OpenAI,gpt-4o-mini-0718-Inp-glbl Tokens,1K'
+  try {
+    await writeFile(path, `${header}\n${line},2,0.0003\n`)
+    const { code, out, err } = await run('reconcile', path)
+    expect([code, err]).toEqual([0, ''])
+    expect(out.split('\n')).toEqual([
+      'azure_costs, 2026-11-20 to 2026-11-20',
+      expect.stringMatching(/^MODEL +METER +VENDOR +METERED +VENDOR USD +LIST USD +CAUSES$/),
+      expect.stringMatching(/^gpt-4o-mini-0718 +input_tokens +2000 +0 +0.0003 +0 +unmetered_key$/),
+      expect.stringMatching(/^total +2000 +0 +0.0003 +0 +unmetered_key$/),
+      'metered: 0 % of tokens, 0 % of costs',
+      '',
+    ])
+    await writeFile(path, `${header}\n${line},many,0.0003\n`)
+    const wrong = await run('reconcile', path)
+    expect([wrong.code, wrong.out]).toEqual([1, ''])
+    expect(wrong.err).toContain('line 2, quantity: "many" is no number')
+  } finally {
+    await rm(directory, { recursive: true })
+  }
 })

@@ -1,5 +1,7 @@
 import { createServer, type Server } from 'node:http'
 import { gzipSync } from 'node:zlib'
+import { decimal, decimalText } from '@tokentally/core'
+import fc from 'fast-check'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import {
@@ -268,6 +270,133 @@ describe('OpenAI', () => {
         .split('\n')
         .map((line) => JSON.parse(line)),
     ).toHaveLength(3)
+  })
+})
+
+describe('a month of calls', () => {
+  const DAYS = 28
+  const dayOf = (index: number) => new Date(Date.UTC(2026, 8, 1 + index)).toISOString().slice(0, 10)
+  const prices: Readonly<Record<string, readonly [input: string, cached: string, output: string]>> = {
+    'gpt-4o-mini': ['0.00000015', '0.000000075', '0.0000006'],
+    'gpt-4o': ['0.0000025', '0.00000125', '0.00001'],
+  }
+  const names: Readonly<Record<string, string>> = {
+    'gpt-4o-mini': 'gpt-4o-mini-2024-07-18',
+    'gpt-4o': 'gpt-4o-2024-08-06',
+  }
+  const tenant = fc.record({
+    day: fc.nat(DAYS - 1),
+    second: fc.nat(86_399),
+    model: fc.constantFrom('gpt-4o-mini', 'gpt-4o'),
+    tier: fc.constantFrom('default', 'batch', 'flex'),
+    key: fc.constantFrom('key_a', 'key_b'),
+    input: fc.integer({ min: 1, max: 50_000 }),
+    cached: fc.nat(20_000),
+    output: fc.integer({ min: 1, max: 5_000 }),
+  })
+  const calls = fc.sample(tenant, { numRuns: 500, seed: 11 })
+
+  type VendorCall = Omit<(typeof calls)[number], 'key'> & { readonly key: string }
+
+  /** What OpenAI answers about these calls: usage by model, key and tier, costs by line item. */
+  const filesOf = (all: readonly VendorCall[]): readonly [usage: string, costs: string] => {
+    const days = [...Map.groupBy(all, (one) => one.day)].toSorted(([a], [b]) => a - b)
+    const usage = days.map(([day, ofDay]) => {
+      const groups = Map.groupBy(ofDay, ({ model, tier, key }) => JSON.stringify([model, tier, key]))
+      const results = [...groups.values()].map((group) => ({
+        input_tokens: group.reduce((sum, one) => sum + one.input + one.cached, 0),
+        input_cached_tokens: group.reduce((sum, one) => sum + one.cached, 0),
+        output_tokens: group.reduce((sum, one) => sum + one.output, 0),
+        num_model_requests: group.length,
+        model: names[group[0]?.model ?? ''],
+        api_key_id: group[0]?.key,
+        batch: group[0]?.tier === 'batch',
+        service_tier: group[0]?.tier === 'batch' ? null : group[0]?.tier,
+      }))
+      return openaiUsage(dayOf(day), results)
+    })
+    const costs = days.map(([day, ofDay]) => {
+      const items = [...Map.groupBy(ofDay, ({ model }) => model)].flatMap(([model, group]) =>
+        (['input', 'cached input', 'output'] as const).map((kind, at) => {
+          const parts = group.map((one) => ({
+            one,
+            units: kind === 'input' ? one.input : kind === 'output' ? one.output : one.cached,
+          }))
+          const cost = parts.reduce(
+            (sum, { one, units }) =>
+              sum.plus(
+                decimal(prices[model]?.[at] ?? '')
+                  .times(decimal(String(units)))
+                  .times(decimal(one.tier === 'default' ? '1' : '0.5')),
+              ),
+            decimal('0'),
+          )
+          return [
+            `${names[model]}, ${kind}`,
+            decimalText(cost),
+            parts.reduce((sum, { units }) => sum + units, 0),
+          ] as const
+        }),
+      )
+      return openaiCosts(dayOf(day), items)
+    })
+    return [`[${usage.join(',')}]`, `[${costs.join(',')}]`]
+  }
+  const range = `vendor=openai&start=${dayOf(0)}&end=${dayOf(DAYS)}`
+  const compared = async (all: readonly VendorCall[]) => {
+    for (const file of filesOf(all)) await sent(file)
+    return reportOf(range)
+  }
+
+  beforeAll(async () => {
+    const events = calls.map((one, index) =>
+      event(`month-${index}`, new Date(Date.UTC(2026, 8, 1 + one.day) + one.second * 1000).toISOString(), {
+        model: one.model,
+        response_model: names[one.model],
+        service_tier: one.tier,
+        input_tokens: one.input + one.cached,
+        cache_read_tokens: one.cached,
+        output_tokens: one.output,
+      }),
+    )
+    submissionOf(await sendUsage(service, events))
+  })
+
+  it('has no difference from files of the same calls', async () => {
+    const found = await compared(calls)
+    expect(found.rows.length).toBeGreaterThan(100)
+    expect(found.rows.filter(({ causes, matches }) => causes.length > 0 || !matches)).toEqual([])
+    expect(found.totals).toMatchObject({ difference_quantity: '0', difference_cost: '0' })
+    expect(found.coverage).toMatchObject({ tokens_percent: '100', cost_percent: '100' })
+  })
+
+  it('shows a key that nobody metered, and nothing else', async () => {
+    const others = calls.slice(0, 200).map((one) => ({ ...one, key: 'key_of_nobody' }))
+    const found = await compared([...calls, ...others])
+    const tokens = others.reduce((sum, one) => sum + one.input + one.cached + one.output, 0)
+    expect(found.totals.causes.filter(({ quantity }) => quantity !== '0')).toEqual([
+      expect.objectContaining({
+        cause: 'unmetered_key',
+        quantity: String(tokens),
+        details: [expect.stringContaining('key_of_nobody')],
+      }),
+    ])
+  })
+
+  it('shows days that begin elsewhere, and nothing else', async () => {
+    const ahead = calls
+      .map((one) => ({ ...one, day: one.day + (one.second >= 16 * 3600 ? 1 : 0) }))
+      .filter((one) => one.day > 0 && one.day < DAYS)
+    for (const file of filesOf(ahead)) await sent(file)
+    // The first day has what the day before would have had.
+    const found = await reportOf(`vendor=openai&start=${dayOf(1)}&end=${dayOf(DAYS)}`)
+    expect(found.totals.causes).toEqual([
+      expect.objectContaining({
+        cause: 'time_zone',
+        details: ["The vendor's days begin 8 hours before midnight UTC"],
+      }),
+    ])
+    expect(found.coverage).toMatchObject({ tokens_percent: '100', cost_percent: '100' })
   })
 })
 

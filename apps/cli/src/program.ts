@@ -8,6 +8,7 @@ import { EXPORT_FORMATS, type ExportFormat, exportEvents } from './export-comman
 import { openLocalSource } from './local-source.ts'
 import { applyPolicies, checkPolicies } from './policies-command.ts'
 import { LENGTHS, monthBefore, type RangeFlags, readRange } from './range.ts'
+import { reconcileFile } from './reconcile-command.ts'
 import { RULE_FORMATS, type RuleFormat } from './rule-file.ts'
 import { applyRules, checkRules } from './rules-command.ts'
 import { ServiceError } from './service-request.ts'
@@ -45,6 +46,13 @@ interface RulesFlags {
 interface PolicyFlags {
   readonly dryRun?: boolean
   readonly prune?: boolean
+  readonly url?: string
+  readonly apiKey?: string
+}
+
+interface ReconcileFlags {
+  readonly source?: string
+  readonly part?: string
   readonly url?: string
   readonly apiKey?: string
 }
@@ -140,6 +148,7 @@ function program(terminal: Terminal): Command {
   }
   addRulesCommands(root, terminal)
   addPoliciesCommands(root, terminal)
+  addReconcileCommand(root, terminal)
   return root
 }
 
@@ -196,6 +205,27 @@ function addPoliciesCommands(root: Command, terminal: Terminal): void {
         throw new WrongUsage('policies are applied to a service: give --url (or TOKENTALLY_URL)')
       const { dryRun = false, prune = false } = flags
       return applyPolicies(path, { isDryRun: dryRun, prune }, { ...service, fetch: terminal.fetch }, terminal)
+    })
+}
+
+function addReconcileCommand(root: Command, terminal: Terminal): void {
+  root
+    .command('reconcile')
+    .description("sends a vendor's usage or cost file to a service and shows it beside what was metered")
+    .argument('<file>')
+    .option(
+      '--source <source>',
+      'what FILE is, such as openai_usage or aws_cur; told by the file unless given',
+    )
+    .option('--part <name>', 'names files that stand beside each other for the same days')
+    .option('--url <url>', 'the service (TOKENTALLY_URL)')
+    .option('--api-key <key>', 'of the service, scopes read and write (TOKENTALLY_API_KEY)')
+    .action((path: string, flags: ReconcileFlags) => {
+      const service = serviceOf(flags, terminal, 'write')
+      if (service === undefined)
+        throw new WrongUsage('a file is compared by a service: give --url (or TOKENTALLY_URL)')
+      const { source, part } = flags
+      return reconcileFile({ path, source, part }, { ...service, fetch: terminal.fetch }, terminal)
     })
 }
 

@@ -1,6 +1,8 @@
 import { z } from 'zod'
 
 const TIMEOUT_MS = 60_000
+/** A large file takes its time. */
+const FILE_TIMEOUT_MS = 15 * 60_000
 
 /** The service did not give what was asked for. */
 export class ServiceError extends Error {
@@ -30,22 +32,47 @@ export type ServiceAnswer =
  *
  * @throws ServiceError when it does not answer, or not as a TokenTally service
  */
-export async function askService(
+export function askService(service: ServiceAddress, path: string, body?: object): Promise<ServiceAnswer> {
+  return request(service, path, {
+    method: body === undefined ? 'GET' : 'POST',
+    ...(body !== undefined && {
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    }),
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  })
+}
+
+/**
+ * Sends a file as it is, while it is read.
+ *
+ * @throws ServiceError when the service does not answer, or not as a TokenTally service
+ */
+export function sendFile(
+  service: ServiceAddress,
+  path: string,
+  file: ReadableStream<Uint8Array>,
+): Promise<ServiceAnswer> {
+  return request(service, path, {
+    method: 'POST',
+    headers: { 'content-type': 'application/octet-stream' },
+    body: file,
+    duplex: 'half',
+    signal: AbortSignal.timeout(FILE_TIMEOUT_MS),
+  })
+}
+
+async function request(
   { url, apiKey, fetch }: ServiceAddress,
   path: string,
-  body?: object,
+  init: RequestInit & { readonly headers?: Readonly<Record<string, string>> },
 ): Promise<ServiceAnswer> {
   const base = baseOf(url)
   let response: Response
   try {
     response = await fetch(`${base}${path}`, {
-      method: body === undefined ? 'GET' : 'POST',
-      headers: {
-        authorization: `Bearer ${apiKey}`,
-        ...(body !== undefined && { 'content-type': 'application/json' }),
-      },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(TIMEOUT_MS),
+      ...init,
+      headers: { authorization: `Bearer ${apiKey}`, ...init.headers },
     })
   } catch (error) {
     throw new ServiceError(`${base} does not answer: ${reasonOf(error)}`, { cause: error })
