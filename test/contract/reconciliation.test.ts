@@ -740,6 +740,17 @@ describe('a vendor that is connected', () => {
     )
   })
 
+  it('leaves the metrics when its figures are taken out', async () => {
+    const { id } = await sent(
+      openaiUsage('2026-11-18', [{ input_tokens: 5, output_tokens: 1, model: 'gpt-4o-mini' }]),
+    )
+    const ratio = async () =>
+      (await call(service, '/metrics', { key: null })).text.includes('coverage_ratio{vendor="openai"}')
+    await waitFor(ratio, 'the coverage is among the metrics')
+    await call(service, `/api/v1/reconciliation/imports/${id}`, { method: 'DELETE' })
+    await waitFor(async () => !(await ratio()), 'the coverage is gone')
+  })
+
   it('says why it could not be asked', async () => {
     await put({ admin_key: 'sk-admin-wrong', base_url: url })
     await waitFor(async () => (await connection()).last_error !== null, 'the refusal is noted')

@@ -149,6 +149,14 @@ export async function saveCoverage(
   )
 }
 
+/** Forgets the coverage of a vendor that has told of nothing lately. */
+export async function deleteCoverage(pool: Pool, organizationId: string, vendor: Vendor): Promise<void> {
+  await pool.query('delete from vendor_coverage where organization_id = $1 and vendor = $2', [
+    organizationId,
+    vendor,
+  ])
+}
+
 /** The lowest share of tokens of each vendor. */
 export async function lowestCoverages(
   pool: Pool,

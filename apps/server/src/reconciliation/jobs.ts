@@ -17,6 +17,7 @@ import { openSecret, SealBroken } from '../sealed-secret.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import {
+  deleteCoverage,
   findConnection,
   listDueConnections,
   lowestCoverages,
@@ -148,7 +149,10 @@ async function compare(
     groupBy: [],
     tolerance: decimal('0'),
   })
-  if (result === undefined) return
+  if (result === undefined) {
+    await deleteCoverage(pool, organizationId, vendor)
+    return
+  }
   const { vendorTokens, meteredTokens, vendorCostUsd, meteredCostUsd } = result.coverage
   await saveCoverage(
     pool,

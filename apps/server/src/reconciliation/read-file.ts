@@ -125,7 +125,13 @@ function recordOf(item: unknown): { readonly record: BillLine; readonly line: nu
   }
   const { record, info } = item
   const line = typeof info === 'object' && info !== null && 'lines' in info ? Number(info.lines) : 0
-  return { record: flattened(record), line }
+  if (!isBillLine(record)) throw new Error('the reader of CSV gave no record')
+  return { record, line }
+}
+
+/** What the reader of CSV makes of a line: an object of texts, of one shape for the whole file. */
+function isBillLine(record: unknown): record is BillLine {
+  return typeof record === 'object' && record !== null
 }
 
 function nestedOf(text: string, line: number): unknown {
@@ -278,15 +284,19 @@ function readDocument(text: string, options: FileOptions): ReadFile {
   return { source: format.source, part, sums }
 }
 
-/** Nested objects become columns of their own, lists are left out: `{"sku": {"id": 1}}` is `sku_id`. */
+/**
+ * Nested objects become columns of their own, lists are left out: `{"sku": {"id": 1}}` is `sku_id`. Names that are in
+ * one spelling already are the rule, and cost nothing.
+ */
 function flattened(value: unknown, prefix = ''): Record<string, string> {
   const line: Record<string, string> = {}
   if (typeof value !== 'object' || value === null) return line
   for (const [key, cell] of Object.entries(value)) {
-    const name = prefix === '' ? columnName(key) : `${prefix}_${columnName(key)}`
+    const name = `${prefix}${/^[a-z0-9_]+$/.test(key) ? key : columnName(key)}`
     if (typeof cell === 'string') line[name] = cell
-    else if (typeof cell === 'object' && cell !== null && !Array.isArray(cell))
-      Object.assign(line, flattened(cell, name))
+    else if (typeof cell === 'object' && cell !== null && !Array.isArray(cell)) {
+      Object.assign(line, flattened(cell, `${name}_`))
+    }
   }
   return line
 }
