@@ -197,6 +197,19 @@ export {
   type UsageSum,
 } from './invoicing/invoice-lines.ts'
 export { roundAmount, roundLines, roundTo } from './invoicing/round-lines.ts'
+  type BookedCreditNote,
+  creditNoteEntry,
+  invoiceEntry,
+  type JournalEntry,
+  type JournalEntryKind,
+  type JournalLine,
+  voidEntry,
+} from './invoicing/journal.ts'
+export {
+  DEFAULT_JOURNAL_ACCOUNTS,
+  type JournalAccounts,
+  journalAccountsSchema,
+} from './invoicing/journal-accounts.ts'
 export { buildMarkupBook, type PreparedMarkupBook, type RuleSubject } from './markup/markup-book.ts'
 export {
   allRuleSpans,
