@@ -12,12 +12,14 @@ import {
 import {
   createBillingSystems,
   createHandOverAnnouncer,
+  createKeepSecret,
   createOutboxAnnouncer,
   createStripeClients,
   defineOutboxJobs,
   defineReconcileJob,
   deliveriesOf,
   refreshOutboxMetrics,
+  registerJournalRoutes,
   registerOutboxRoutes,
   registerReconciliation,
   registerSettingsRoutes,
@@ -211,7 +213,12 @@ async function build(
 
   defineInvoicingJobs(jobs, { pool, now, logger })
   const stripeFor = createStripeClients({ url: config.stripeUrl })
-  const systems = createBillingSystems({ stripe: stripeFor })
+  const systems = createBillingSystems({
+    guard: alerting.guard,
+    documentsDir: config.invoiceDir,
+    keepSecret: createKeepSecret(pool, secretKey),
+    stripe: stripeFor,
+  })
   defineOutboxJobs(jobs, { pool, systems, secretKey, now, random: Math.random, logger, metrics })
   defineReconcileJob(jobs, { pool, now, secretKey, clientFor: stripeFor, logger, metrics })
   const announceHandOver = createHandOverAnnouncer(jobs, (error) =>
@@ -302,6 +309,7 @@ async function build(
         (await deliveriesOf(pool, organizationId, [id])).get(id) ?? [],
       onChanged: announceHandOver,
     })
+    registerJournalRoutes(app, { pool, now })
     registerSettingsRoutes(app, { pool, now, secretKey, systems, onSettings: announceHandOver })
     registerReconciliation(app, { pool, now, secretKey, clientFor: stripeFor })
     registerOutboxRoutes(app, { pool, now, onRetry: announceSteps })

@@ -1,4 +1,4 @@
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { type GpuTarget, gpuTargetsSchema } from './gpu-targets.ts'
 import { allowedTargets } from './http/forbidden-address.ts'
@@ -55,6 +55,7 @@ const environmentSchema = z.object({
     .max(500, 'must be at most 500')
     .default(16),
   TOKENTALLY_DATA_DIR: z.string().default('.tokentally'),
+  TOKENTALLY_INVOICE_DIR: z.string().optional(),
   TOKENTALLY_BOOTSTRAP_KEY: z.string().min(24, 'must have at least 24 characters').max(256).optional(),
   TOKENTALLY_SECRET_KEY: z
     .string()
@@ -137,6 +138,8 @@ export interface Config {
   readonly redisUrl: string | undefined
   /** Absolute path. */
   readonly dataDir: string
+  /** Where the billing system `file`, and dry runs, write. */
+  readonly invoiceDir: string
   readonly bootstrapKey: string | undefined
   /** 32 bytes. Absent only on the embedded PostgreSQL: generated into the data directory. */
   readonly secretKey: Buffer | undefined
@@ -192,6 +195,7 @@ export function readConfig(
     databasePoolMax: values.TOKENTALLY_DATABASE_POOL,
     redisUrl: values.REDIS_URL,
     dataDir: resolve(values.TOKENTALLY_DATA_DIR),
+    invoiceDir: resolve(values.TOKENTALLY_INVOICE_DIR ?? join(values.TOKENTALLY_DATA_DIR, 'invoices')),
     bootstrapKey: values.TOKENTALLY_BOOTSTRAP_KEY,
     secretKey: values.TOKENTALLY_SECRET_KEY,
     bodyMaxBytes: Math.round(values.TOKENTALLY_BODY_MAX_MIB * MIB),

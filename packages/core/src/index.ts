@@ -196,7 +196,7 @@ export {
   type InvoiceRate,
   type UsageSum,
 } from './invoicing/invoice-lines.ts'
-export { roundAmount, roundLines, roundTo } from './invoicing/round-lines.ts'
+export {
   type BookedCreditNote,
   creditNoteEntry,
   invoiceEntry,
@@ -210,6 +210,7 @@ export {
   type JournalAccounts,
   journalAccountsSchema,
 } from './invoicing/journal-accounts.ts'
+export { roundAmount, roundLines, roundTo } from './invoicing/round-lines.ts'
 export { buildMarkupBook, type PreparedMarkupBook, type RuleSubject } from './markup/markup-book.ts'
 export {
   allRuleSpans,

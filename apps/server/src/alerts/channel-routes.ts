@@ -4,6 +4,7 @@ import { z } from 'zod'
 import type { App } from '../http/app.ts'
 import { targetComplaint } from '../http/guarded-request.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
+import { newWebhookSecret } from '../http/signed-webhook.ts'
 import { sealSecret } from '../sealed-secret.ts'
 import { CHANNEL_KINDS, type Channel, type ChannelKind, maskTarget } from './channel.ts'
 import {
@@ -20,7 +21,6 @@ import { type DeliverDependencies, deliver } from './deliver.ts'
 import { type Delivery, findDelivery, insertDeliveries, listDeliveries } from './delivery-store.ts'
 import { testMessage } from './message.ts'
 import { pageOf, pageParameters, positionOfCursor } from './page-cursor.ts'
-import { newWebhookSecret } from './webhook-message.ts'
 
 export interface ChannelRouteDependencies extends DeliverDependencies {
   readonly publicUrl: string | undefined

@@ -1,5 +1,5 @@
 import { retryAfterMs } from '@tokentally/core'
-import { ForbiddenTarget, type GuardOptions, guardedPost } from '../http/guarded-request.ts'
+import { ForbiddenTarget, type GuardOptions, guardedRequest } from '../http/guarded-request.ts'
 import { openSecret, SealBroken } from '../sealed-secret.ts'
 import type { ChannelKind } from './channel.ts'
 import type { StoredChannel } from './channel-store.ts'
@@ -46,7 +46,7 @@ export async function sendDelivery(
     const target = openSecret(dependencies.secretKey, owner, channel.sealedTarget)
     if (channel.kind === 'email') return await sendEmail(dependencies.mailer, target, delivery)
     const { headers, body } = requestOf(dependencies.secretKey, channel, delivery, at)
-    const answer = await guardedPost(
+    const answer = await guardedRequest(
       {
         url: target,
         headers: { 'content-type': 'application/json', 'user-agent': 'TokenTally', ...headers },

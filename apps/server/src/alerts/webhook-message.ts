@@ -1,14 +1,5 @@
-import { randomBytes } from 'node:crypto'
-import { Webhook } from 'standardwebhooks'
+import { webhookHeaders } from '../http/signed-webhook.ts'
 import type { Message } from './message.ts'
-
-/** Bytes of a signing secret; the specification allows 24 to 64. */
-const SECRET_BYTES = 32
-
-/** Makes a secret in the form of Standard Webhooks (standardwebhooks.com). */
-export function newWebhookSecret(): string {
-  return `whsec_${randomBytes(SECRET_BYTES).toString('base64')}`
-}
 
 export interface SignedWebhook {
   readonly headers: Readonly<Record<string, string>>
@@ -35,15 +26,7 @@ export function signedWebhook(
       alert: message.alert,
     },
   })
-  const id = `msg_${deliveryId}`
-  return {
-    headers: {
-      'webhook-id': id,
-      'webhook-timestamp': String(Math.floor(at.getTime() / 1000)),
-      'webhook-signature': new Webhook(secret).sign(id, at, body),
-    },
-    body,
-  }
+  return { headers: webhookHeaders({ id: `msg_${deliveryId}`, body, secret, at }), body }
 }
 
 export interface SignedWebhookOptions {

@@ -56,6 +56,19 @@ export async function findSettings(
   return found
 }
 
+/** The same, kept from changing until the transaction ends. */
+export async function settingsForUpdate(
+  client: PoolClient,
+  organizationId: string,
+  system: string,
+): Promise<SystemSettings | undefined> {
+  await client.query(
+    'select from billing_system_settings where organization_id = $1 and system = $2 for update',
+    [organizationId, system],
+  )
+  return findSettings(client, organizationId, system)
+}
+
 /** Writes all settings of a system, over those before. */
 export async function putSettings(
   database: Pool | PoolClient,

@@ -2,7 +2,7 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import fc from 'fast-check'
 import { afterEach, describe, expect, test } from 'vitest'
 import { allowedTargets, embeddedIpv4, isForbiddenAddress } from './forbidden-address.ts'
-import { ForbiddenTarget, guardedPost, type Resolve, targetComplaint } from './guarded-request.ts'
+import { ForbiddenTarget, guardedRequest, type Resolve, targetComplaint } from './guarded-request.ts'
 
 const NONE = allowedTargets([])
 const LOOPBACK = allowedTargets(['127.0.0.0/8'])
@@ -131,10 +131,10 @@ describe('a request', () => {
     const resolve: Resolve = async () => (answers[asked++] ?? []).map((address) => ({ address, family: 4 }))
     const url = `http://rebound.example:${port}/`
     expect(await targetComplaint(url, { allowed: NONE, resolve })).toBeUndefined()
-    await expect(guardedPost(post(url), { allowed: NONE, resolve })).rejects.toThrow(ForbiddenTarget)
+    await expect(guardedRequest(post(url), { allowed: NONE, resolve })).rejects.toThrow(ForbiddenTarget)
     expect(reached).toBe(0)
     // Allowed, it is asked for once, and the connection asks nobody again.
-    expect(await guardedPost(post(url), { allowed: LOOPBACK, resolve })).toMatchObject({
+    expect(await guardedRequest(post(url), { allowed: LOOPBACK, resolve })).toMatchObject({
       status: 200,
       text: 'ok',
     })
@@ -147,7 +147,7 @@ describe('a request', () => {
       paths.push(request.url)
       response.writeHead(302, { location: 'http://169.254.169.254/latest/meta-data' }).end()
     })
-    const answer = await guardedPost(post(`http://127.0.0.1:${port}/hook`), { allowed: LOOPBACK })
+    const answer = await guardedRequest(post(`http://127.0.0.1:${port}/hook`), { allowed: LOOPBACK })
     expect([answer.status, paths]).toEqual([302, ['/hook']])
   })
 
@@ -159,18 +159,18 @@ describe('a request', () => {
       }
       more()
     })
-    const { text } = await guardedPost(post(`http://127.0.0.1:${port}/`), { allowed: LOOPBACK })
+    const { text } = await guardedRequest(post(`http://127.0.0.1:${port}/`), { allowed: LOOPBACK })
     expect(text).toHaveLength(16 * 1024)
   })
 
   test('waits no longer than it is told, for a name neither', async () => {
     const port = await serve(() => undefined)
-    await expect(guardedPost(post(`http://127.0.0.1:${port}/`, 50), { allowed: LOOPBACK })).rejects.toThrow(
-      'did not answer within 50 ms',
-    )
+    await expect(
+      guardedRequest(post(`http://127.0.0.1:${port}/`, 50), { allowed: LOOPBACK }),
+    ).rejects.toThrow('did not answer within 50 ms')
     const resolve: Resolve = () => new Promise(() => undefined)
     await expect(
-      guardedPost(post('http://slow.example/', 50), { allowed: LOOPBACK, resolve }),
+      guardedRequest(post('http://slow.example/', 50), { allowed: LOOPBACK, resolve }),
     ).rejects.toThrow('did not answer within 50 ms')
   })
 })

@@ -1,5 +1,5 @@
 import { lookup as resolveName } from 'node:dns/promises'
-import { request as requestHttp } from 'node:http'
+import { type IncomingHttpHeaders, request as requestHttp } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import { isIP, type LookupFunction } from 'node:net'
 import { type AllowedTargets, isForbiddenAddress } from './forbidden-address.ts'
@@ -14,7 +14,7 @@ import { type AllowedTargets, isForbiddenAddress } from './forbidden-address.ts'
 /** Well-known ports that a webhook may use; others below 1024 belong to other protocols. */
 const WEB_PORTS = new Set([80, 443])
 const FIRST_FREE_PORT = 1024
-/** As much of an answer as is read. */
+/** As much of an answer as is read, unless told otherwise. */
 const ANSWER_MAX_BYTES = 16 * 1024
 
 export interface ResolvedAddress {
@@ -95,65 +95,40 @@ function portOf(url: URL): number {
   return url.protocol === 'https:' ? 443 : 80
 }
 
-export interface GuardedGet {
+export interface GuardedRequest {
+  /** Default: POST. */
+  readonly method?: 'GET' | 'POST' | 'PUT'
   readonly url: string
   readonly headers: Readonly<Record<string, string>>
+  readonly body?: string
   /** Until the answer's last byte, name resolution included. */
   readonly timeoutMs: number
-}
-
-export interface GuardedPost extends GuardedGet {
-  readonly body: string
+  /** As much of the answer as is read. Default: 16 KiB. */
+  readonly answerMaxBytes?: number
 }
 
 export interface GuardedAnswer {
   readonly status: number
   readonly retryAfter: string | undefined
+  readonly headers: IncomingHttpHeaders
   /** The beginning of the answer. */
   readonly text: string
 }
 
 /**
- * Posts to a target that a caller has named, once.
+ * Sends a request to a target that a caller has named, once.
  *
  * @throws ForbiddenTarget when it must not be asked; Error when there is no answer in time
  */
-export function guardedPost(post: GuardedPost, guard: GuardOptions): Promise<GuardedAnswer> {
-  return guarded(post, guard, { method: 'POST', body: post.body, answerMaxBytes: ANSWER_MAX_BYTES })
-}
-
-/**
- * Reads from a target that a caller has named, once.
- *
- * @param answerMaxBytes as much of the answer as is read; the rest is left out
- * @throws ForbiddenTarget when it must not be asked; Error when there is no answer in time
- */
-export function guardedGet(
-  get: GuardedGet,
-  guard: GuardOptions,
-  answerMaxBytes: number,
-): Promise<GuardedAnswer> {
-  return guarded(get, guard, { method: 'GET', body: undefined, answerMaxBytes })
-}
-
-interface Sending {
-  readonly method: 'GET' | 'POST'
-  readonly body: string | undefined
-  readonly answerMaxBytes: number
-}
-
-async function guarded(
-  { url: target, headers, timeoutMs }: GuardedGet,
-  guard: GuardOptions,
-  sending: Sending,
-): Promise<GuardedAnswer> {
+export async function guardedRequest(sent: GuardedRequest, guard: GuardOptions): Promise<GuardedAnswer> {
+  const { url: target, timeoutMs } = sent
   const url = new URL(target)
   const complaint = shapeComplaint(url, guard.allowed)
   if (complaint !== undefined) throw new ForbiddenTarget(complaint)
   const signal = AbortSignal.timeout(timeoutMs)
   try {
     const addresses = await untilAborted(allowedAddresses(url, guard), signal)
-    return await send(url, { ...sending, headers }, addresses, signal)
+    return await send(url, sent, addresses, signal)
   } catch (error) {
     if (signal.aborted) throw new Error(`did not answer within ${timeoutMs} ms`, { cause: error })
     throw error
@@ -162,7 +137,7 @@ async function guarded(
 
 function send(
   url: URL,
-  { method, headers, body, answerMaxBytes }: Sending & Pick<GuardedGet, 'headers'>,
+  { method = 'POST', headers, body, answerMaxBytes = ANSWER_MAX_BYTES }: GuardedRequest,
   addresses: readonly ResolvedAddress[],
   signal: AbortSignal,
 ): Promise<GuardedAnswer> {
@@ -188,6 +163,7 @@ function send(
           resolve({
             status: incoming.statusCode ?? 0,
             retryAfter: incoming.headers['retry-after'],
+            headers: incoming.headers,
             text: Buffer.concat(chunks).subarray(0, answerMaxBytes).toString('utf8'),
           })
         }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { retryAfterMs, type Vendor, type VendorSourceName } from '@tokentally/core'
 import { numbersAsText, OPENAI_USAGE_PARTS, REPORT_FORMATS } from '@tokentally/providers'
 import { z } from 'zod'
-import { type GuardOptions, guardedGet } from '../http/guarded-request.ts'
+import { type GuardOptions, guardedRequest } from '../http/guarded-request.ts'
 import { FigureSums, type ImportedFigures } from './imported.ts'
 
 /** Asks a vendor's admin API for its figures of some days, page by page. */
@@ -195,7 +195,10 @@ async function ask(
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     let waitMs = Math.min(WAIT_MAX_MS, FIRST_WAIT_MS * 2 ** attempt)
     try {
-      const answer = await guardedGet({ url, headers, timeoutMs: TIMEOUT_MS }, guard, ANSWER_MAX_BYTES)
+      const answer = await guardedRequest(
+        { method: 'GET', url, headers, timeoutMs: TIMEOUT_MS, answerMaxBytes: ANSWER_MAX_BYTES },
+        guard,
+      )
       if (answer.status === 200) {
         if (Buffer.byteLength(answer.text) >= ANSWER_MAX_BYTES) {
           throw new VendorFetchError(`${path} answered more than ${ANSWER_MAX_BYTES} bytes`)
