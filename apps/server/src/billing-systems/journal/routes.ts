@@ -44,7 +44,7 @@ const csvText = z.string().describe('CSV, RFC 4180')
 /** Registers invoices as entries of the general ledger, for those who import them by hand. */
 export function registerJournalRoutes(app: App, { pool, now }: JournalRouteDependencies): void {
   app.get(
-    '/api/v1/invoices/:invoice_id/journal',
+    '/api/v1/invoices/:id/journal',
     {
       config: { scope: 'read' },
       schema: {
@@ -52,7 +52,7 @@ export function registerJournalRoutes(app: App, { pool, now }: JournalRouteDepen
         summary: 'A finalized invoice as entries of the general ledger',
         description:
           'Its own entry, those of its credit notes, and that of its voiding. Accounts are those of the billing system `quickbooks`, `netsuite`, or else `journal`.',
-        params: z.object({ invoice_id: z.string().max(64) }),
+        params: z.object({ id: z.string().max(64) }),
         querystring: z.strictObject({
           format: z.enum(['json', 'csv', 'quickbooks', 'netsuite', 'netsuite_csv']).default('json'),
         }),
@@ -71,7 +71,7 @@ export function registerJournalRoutes(app: App, { pool, now }: JournalRouteDepen
       },
     },
     async ({ organizationId, params, query }, reply) => {
-      const document = await findInvoiceDocument(pool, organizationId, params.invoice_id)
+      const document = await findInvoiceDocument(pool, organizationId, params.id)
       if (document === undefined)
         throw new Problem({ code: 'not-found', detail: 'There is no such invoice.' })
       if (document.invoice.finalizedAt === null) {
