@@ -348,7 +348,7 @@ describe('the settings', () => {
     expect(shown.json).toMatchObject({
       system: 'stripe',
       enabled: true,
-      settings: { collection_method: 'send_invoice', send: true, automatic_tax: false },
+      settings: { collection_method: 'send_invoice', send: true, automatic_tax: false, dry_run: false },
       secrets: { api_key: true, webhook_secret: false },
     })
     expect(shown.text).not.toContain('sk_test')

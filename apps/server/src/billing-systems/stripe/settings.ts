@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { dryRunSetting } from '../dry-run.ts'
 
 /** What an organization sets for Stripe. */
 export const stripeSettingsSchema = z.strictObject({
@@ -8,6 +9,7 @@ export const stripeSettingsSchema = z.strictObject({
     .describe('Whether Stripe mails the invoice, or charges the payment method of the customer.'),
   send: z.boolean().default(true).describe('Whether Stripe mails finalized invoices (`send_invoice`).'),
   automatic_tax: z.boolean().default(false).describe('Whether Stripe Tax adds the tax.'),
+  dry_run: dryRunSetting,
 })
 
 export type StripeSettings = z.output<typeof stripeSettingsSchema>
