@@ -69,7 +69,7 @@ export async function insertFinalizedInvoice(pool: Pool, wanted: FinalizedInvoic
       organizationId,
       id,
       wanted.customer,
-      isFinal ? `INV-2026-${String(written).padStart(6, '0')}` : null,
+      isFinal ? `INV-2025-${String(written).padStart(6, '0')}` : null,
       status,
       wanted.since ?? start,
       start,

@@ -24,7 +24,7 @@ export async function insertOpenInvoice(pool: Pool, wanted: OpenInvoice): Promis
   const { organizationId, customer, currency = 'USD', amounts, now } = wanted
   const id = randomUUID()
   lastNumber += 1
-  const number = `INV-2026-${String(lastNumber).padStart(6, '0')}`
+  const number = `INV-2025-${String(lastNumber).padStart(6, '0')}`
   const profile = billingProfileSchema.parse({ starts_on: '2026-10-01', currency, ...wanted.profile })
   const total = decimalText(amounts.reduce((sum, amount) => sum.plus(decimal(amount)), ZERO))
   const start = new Date(Date.UTC(2026, 9, 1))

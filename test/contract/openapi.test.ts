@@ -399,6 +399,8 @@ describe('every documented route', () => {
       '/api/v1/channels': await created('/api/v1/channels', { kind: 'webhook', name: 'c', target: HOOK }),
       '/api/v1/alerts': await fireAlert(),
       '/api/v1/invoices': billed.invoiceId,
+      '/api/v1/recommendations': await recommend(),
+      '/api/v1/reconciliation/imports': await created('/api/v1/reconciliation/imports', vendorPage('first')),
       '/api/v1/credit-notes': billed.noteId,
       '/api/v1/payouts': await created('/api/v1/payouts', { recipient: 'o', amount: '1', currency: 'EUR' }),
     }
@@ -413,8 +415,6 @@ describe('every documented route', () => {
     const bodies = {
       ...BODIES,
       'POST /api/v1/credit-notes': { correction_id: billed.correctionId, preview: true },
-      '/api/v1/recommendations': await recommend(),
-      '/api/v1/reconciliation/imports': await created('/api/v1/reconciliation/imports', vendorPage('first')),
     }
     // A rule of the name that every other {id} stands for.
     await call(service, '/api/v1/markup-rules', { body: { id: values['{id}'], discount: 0.5 } })

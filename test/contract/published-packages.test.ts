@@ -180,7 +180,7 @@ describe.each(ALL)('%s', (name) => {
     expect(files.filter((file) => !/^dist\/.+\.(js|d\.ts|js\.map)$/.test(file)).sort()).toEqual(
       [...(name === 'cli' ? ['bin/tokentally.js'] : []), 'LICENSE', 'README.md', 'package.json'].sort(),
     )
-    expect(files.filter((file) => /test|transcripts/.test(file))).toEqual([])
+    expect(files.filter((file) => /\.test\.|transcripts/.test(file))).toEqual([])
   })
 
   test('exports only files that it holds', () => {

@@ -6,8 +6,9 @@ import { Problem, problemSchema } from '../../http/problem.ts'
 import { findInvoiceDocument } from '../invoice-store.ts'
 import { sellerAt } from '../seller-store.ts'
 import { invoiceDocumentJson, invoiceDocumentToJson } from './document-json.ts'
+import { fileNameOf } from './document-text.ts'
 import { invoiceCsv } from './invoice-csv.ts'
-import { fileNameOf, invoicePdf } from './invoice-pdf.ts'
+import type * as InvoicePdf from './invoice-pdf.ts'
 
 export interface DocumentRouteDependencies {
   readonly pool: Pool
@@ -79,7 +80,7 @@ export function registerDocumentRoutes(app: App, { pool }: DocumentRouteDependen
       return reply
         .header('content-type', 'application/pdf')
         .header('content-disposition', `inline; filename="${fileNameOf(document.invoice, 'pdf')}"`)
-        .send(await invoicePdf(document, seller))
+        .send(await pdfOf(document, seller))
     },
   )
 }
@@ -90,4 +91,10 @@ async function existing(pool: Pool, organizationId: string, id: string): Promise
     throw new Problem({ code: 'not-found', detail: 'There is no invoice with this id.' })
   }
   return document
+}
+
+/** The library of PDF documents takes a while to load: it waits until one is asked for. */
+async function pdfOf(...[document, seller]: Parameters<typeof InvoicePdf.invoicePdf>): Promise<Buffer> {
+  const { invoicePdf } = await import('./invoice-pdf.ts')
+  return invoicePdf(document, seller)
 }

@@ -6,6 +6,7 @@ import {
   type InvoiceLine,
   invoiceDigits,
   type LineConversion,
+  localDate,
 } from '@tokentally/core'
 
 /** What documents say of amounts, days and rates, in English. Amounts keep every digit: none becomes a float. */
@@ -75,4 +76,10 @@ function conversionText({ sellCostUsd, rate, rateDate }: LineConversion, currenc
 export function stampOf({ status }: Pick<Invoice, 'status'>): 'DRAFT' | 'VOID' | undefined {
   if (status === 'void') return 'VOID'
   return status === 'pending' || status === 'draft' || status === 'blocked' ? 'DRAFT' : undefined
+}
+
+/** How the file is called: `INV-2026-000001.pdf`, `draft-acme-2026-11-01.pdf`. */
+export function fileNameOf({ number, customer, selection, profile }: Invoice, extension: string): string {
+  const safe = customer.replaceAll(/[^\w.-]+/g, '-').slice(0, 60)
+  return `${number ?? `draft-${safe}-${localDate(selection.startMs, profile.timezone)}`}.${extension}`
 }

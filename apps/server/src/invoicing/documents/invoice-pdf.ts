@@ -1,12 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import {
-  decimal,
-  type Invoice,
-  type InvoiceDocument,
-  type InvoiceLine,
-  localDate,
-  ZERO,
-} from '@tokentally/core'
+import { decimal, type Invoice, type InvoiceDocument, type InvoiceLine, ZERO } from '@tokentally/core'
 import PDFDocument from 'pdfkit'
 import type { NamedSeller } from '../seller-store.ts'
 import { amountText, conversionTexts, dayText, numberText, periodText, stampOf } from './document-text.ts'
@@ -296,10 +289,4 @@ function fitted(doc: PDFKit.PDFDocument, text: string, width: number): string {
 
 function rule(doc: PDFKit.PDFDocument, y: number, color: string, thickness: number): void {
   doc.save().moveTo(LEFT, y).lineTo(RIGHT, y).lineWidth(thickness).strokeColor(color).stroke().restore()
-}
-
-/** How the file is called: `INV-2026-000001.pdf`, `draft-acme-2026-11-01.pdf`. */
-export function fileNameOf({ number, customer, selection, profile }: Invoice, extension: string): string {
-  const safe = customer.replaceAll(/[^\w.-]+/g, '-').slice(0, 60)
-  return `${number ?? `draft-${safe}-${localDate(selection.startMs, profile.timezone)}`}.${extension}`
 }
