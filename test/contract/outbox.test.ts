@@ -12,7 +12,13 @@ import { claimStep } from '../../apps/server/src/billing-systems/outbox/outbox-s
 import { performSteps } from '../../apps/server/src/billing-systems/outbox/perform-steps.ts'
 import { putSettings } from '../../apps/server/src/billing-systems/settings-store.ts'
 import { createMetrics } from '../../apps/server/src/telemetry/metrics.ts'
-import { createTestDatabase, startService, type TestDatabase, type TestService } from '../harness/index.ts'
+import {
+  createTestDatabase,
+  startService,
+  type TestDatabase,
+  type TestService,
+  waitFor,
+} from '../harness/index.ts'
 import { call, problemOf } from './api-client.ts'
 import { insertOpenInvoice } from './open-invoice.ts'
 
@@ -312,4 +318,23 @@ it('GET /api/v1/outbox pages through all steps', async () => {
     cursor = page.next_cursor
   }
   expect(seen).toEqual(['create', 'line:1', 'line:2', 'line:3', 'finalize'])
+})
+
+it('what is to be told is announced when a credit note is issued, and not by a preview', async () => {
+  // The service under test has no workers: what is announced stays in its queue.
+  const announced = async () => {
+    const { rows } = await database.pool.query("select from bullmq.job where name = 'hand-over-invoices'")
+    return rows.length
+  }
+  // Makes the queue's tables.
+  expect((await call(service, '/metrics')).status).toBe(200)
+  const id = await invoice(['5'])
+  const credit = (body: object) =>
+    call(service, `/api/v1/invoices/${id}/credit-notes`, {
+      body: { reason: 'goodwill', full: true, ...body },
+    })
+  expect((await credit({ preview: true })).status).toBe(200)
+  expect(await announced()).toBe(0)
+  expect((await credit({})).status).toBe(201)
+  await waitFor(async () => (await announced()) === 1, 'the hand-over is announced')
 })

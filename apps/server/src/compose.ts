@@ -211,7 +211,6 @@ async function build(
   }
   defineAlertJobs(jobs, { ...alerting, budgetStatuses: (request) => budgetStatuses(pool, request) })
 
-  defineInvoicingJobs(jobs, { pool, now, logger })
   const stripeFor = createStripeClients({ url: config.stripeUrl })
   const systems = createBillingSystems({
     guard: alerting.guard,
@@ -224,6 +223,7 @@ async function build(
   const announceHandOver = createHandOverAnnouncer(jobs, (error) =>
     logger.warn({ err: error }, 'a hand-over of invoices was not announced'),
   )
+  defineInvoicingJobs(jobs, { pool, now, logger, onChanged: announceHandOver })
   const announceSteps = createOutboxAnnouncer(jobs, (error) =>
     logger.warn({ err: error }, 'steps of the outbox were not announced'),
   )
@@ -313,7 +313,7 @@ async function build(
     registerSettingsRoutes(app, { pool, now, secretKey, systems, onSettings: announceHandOver })
     registerReconciliation(app, { pool, now, secretKey, clientFor: stripeFor })
     registerOutboxRoutes(app, { pool, now, onRetry: announceSteps })
-    registerCreditNoteRoutes(app, { pool, now, newCreditNoteId: randomUUID })
+    registerCreditNoteRoutes(app, { pool, now, newCreditNoteId: randomUUID, onIssued: announceHandOver })
     registerPayoutRoutes(app, {
       pool,
       now,
@@ -321,7 +321,14 @@ async function build(
       onRecorded: (client, organizationId, externalId) =>
         replayStripeEvents(client, { organizationId, newCreditNoteId: randomUUID }, externalId),
     })
-    registerStripeWebhookRoutes(app, { pool, now, secretKey, logger, newCreditNoteId: randomUUID })
+    registerStripeWebhookRoutes(app, {
+      pool,
+      now,
+      secretKey,
+      logger,
+      newCreditNoteId: randomUUID,
+      onApplied: announceHandOver,
+    })
     registerProfileRoutes(app, { pool, now })
     registerSellerRoutes(app, { pool, now })
     registerDocumentRoutes(app, { pool })

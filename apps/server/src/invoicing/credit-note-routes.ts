@@ -101,9 +101,14 @@ const position = z
   .tuple([z.number().int(), z.guid()])
   .transform(([createdAtMs, id]): CreatedPosition => ({ createdAtMs, id }))
 
+export interface CreditNoteRouteDependencies extends CreditNoteDependencies {
+  /** Notes were issued: other systems are to be told. */
+  readonly onIssued: () => void
+}
+
 /** Registers everything under `/api/v1/credit-notes`, and the notes of an invoice. */
-export function registerCreditNoteRoutes(app: App, dependencies: CreditNoteDependencies): void {
-  const { pool } = dependencies
+export function registerCreditNoteRoutes(app: App, dependencies: CreditNoteRouteDependencies): void {
+  const { pool, onIssued } = dependencies
 
   app.post(
     '/api/v1/invoices/:id/credit-notes',
@@ -134,6 +139,7 @@ export function registerCreditNoteRoutes(app: App, dependencies: CreditNoteDepen
           preview: body.preview,
         },
       )
+      if (issued.kind === 'issued') onIssued()
       return reply.code(issued.kind === 'issued' ? 201 : 200).send(issuedToJson(issued))
     },
   )
@@ -163,7 +169,9 @@ export function registerCreditNoteRoutes(app: App, dependencies: CreditNoteDepen
           preview: body.preview,
         },
       )
-      return reply.code(notes.some(({ kind }) => kind === 'issued') ? 201 : 200).send({
+      const isIssued = notes.some(({ kind }) => kind === 'issued')
+      if (isIssued) onIssued()
+      return reply.code(isIssued ? 201 : 200).send({
         preview: body.preview,
         credit_notes: notes.map(issuedToJson),
         not_credited: left.map(({ customer, entries, reason }) => ({

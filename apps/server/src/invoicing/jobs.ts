@@ -9,9 +9,13 @@ const CLOSE_EVERY_MS = 5 * 60_000
 /** Names the job that closes cycles which are due, and computes what is pending. It may run anywhere, twice or late. */
 export function defineInvoicingJobs(
   jobs: Pick<Jobs, 'define'>,
-  dependencies: ClosingDependencies & { readonly logger: Logger },
+  dependencies: ClosingDependencies & {
+    readonly logger: Logger
+    /** Invoices may have been finalized: other systems are to be told. */
+    readonly onChanged: () => void
+  },
 ): void {
-  const { pool, logger } = dependencies
+  const { pool, logger, onChanged } = dependencies
   jobs.define(
     CLOSE,
     async () => {
@@ -21,7 +25,7 @@ export function defineInvoicingJobs(
       for (const { id: organizationId } of rows) {
         try {
           await closeCycles(dependencies, { organizationId })
-          await computeInvoices(dependencies, { organizationId })
+          if ((await computeInvoices(dependencies, { organizationId })) > 0) onChanged()
         } catch (error) {
           // One organization does not stop the others; the next run tries again.
           logger.error({ err: error, organizationId }, 'cycles could not be closed')

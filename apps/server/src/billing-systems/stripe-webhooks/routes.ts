@@ -15,6 +15,8 @@ export interface StripeWebhookDependencies {
   readonly secretKey: Buffer
   readonly logger: Logger
   readonly newCreditNoteId: () => string
+  /** An invoice was voided at Stripe or a credit note issued: the other systems are to be told. */
+  readonly onApplied: () => void
 }
 
 /** How old a signature may be: Stripe signs each attempt anew. */
@@ -62,13 +64,14 @@ interface Verified {
 }
 
 async function receive(
-  { pool, now, logger, newCreditNoteId }: StripeWebhookDependencies,
+  { pool, now, logger, newCreditNoteId, onApplied }: StripeWebhookDependencies,
   { organizationId, json }: Verified,
 ): Promise<{ readonly received: true; readonly outcome: string }> {
   const event = readEvent(json)
   const outcome = await inTransaction(pool, (client) =>
     receiveStripeEvent(client, { organizationId, newCreditNoteId }, event, now()),
   )
+  if (outcome === 'applied' || outcome === 'capped') onApplied()
   if (outcome === 'capped' || outcome === 'refused') {
     logger.warn({ organizationId, event: event.id, type: event.type, outcome }, 'a Stripe event needs a look')
   }
