@@ -1,6 +1,10 @@
 import { randomUUID } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
+import { withDryRun } from '../../apps/server/src/billing-systems/dry-run.ts'
 import { handOver } from '../../apps/server/src/billing-systems/outbox/hand-over.ts'
 import { deliveriesOf } from '../../apps/server/src/billing-systems/outbox/outbox-reads.ts'
 import { performSteps } from '../../apps/server/src/billing-systems/outbox/perform-steps.ts'
@@ -22,8 +26,10 @@ let database: TestDatabase
 let service: TestService
 let fake: FakeStripe
 let organizationId: string
+let directory: string
 beforeAll(async () => {
   database = await createTestDatabase()
+  directory = await mkdtemp(join(tmpdir(), 'tokentally-stripe-'))
   fake = await startFakeStripe({ now })
   service = await startService({
     databaseUrl: database.url,
@@ -38,6 +44,7 @@ afterAll(async () => {
   await service.stop()
   await fake.stop()
   await database.drop()
+  await rm(directory, { recursive: true })
 })
 beforeEach(async () => {
   clockMs += 40 * 24 * HOUR_MS
@@ -55,7 +62,7 @@ async function setUp(settings: object): Promise<void> {
 async function run(): Promise<void> {
   const dependencies = {
     pool: database.pool,
-    systems: [createStripe(createStripeClients({ url: fake.url, timeoutMs: 300 }))],
+    systems: [withDryRun(createStripe(createStripeClients({ url: fake.url, timeoutMs: 300 })), directory)],
     secretKey: Buffer.alloc(32, 7),
     now,
     random: () => 0.5,
@@ -288,14 +295,16 @@ const reconciliationSchema = z.object({
   checked: z.number(),
   differences: z.array(z.looseObject({ kind: z.string(), line: z.string().nullable(), cause: z.string() })),
 })
-async function compare(): Promise<readonly (readonly [string, string | null])[]> {
+async function compareAll() {
   const answer = await call(
     service,
     `/api/v1/billing-systems/stripe/reconciliation?to=${new Date(clockMs + 1000).toISOString()}`,
   )
   expect([answer.status, answer.text]).toEqual([200, expect.any(String)])
-  const { differences } = reconciliationSchema.parse(answer.json)
-  return differences.map(({ kind, line }) => [kind, line])
+  return reconciliationSchema.parse(answer.json)
+}
+async function compare(): Promise<readonly (readonly [string, string | null])[]> {
+  return (await compareAll()).differences.map(({ kind, line }) => [kind, line])
 }
 
 describe('the comparison', () => {
@@ -330,6 +339,25 @@ describe('the comparison', () => {
       ['total', null],
       ['unknown_here', null],
     ])
+  })
+
+  it('leaves out what a dry run handed over, and what is told of it later is dry too', async () => {
+    await setUp({ dry_run: true })
+    const id = await invoice()
+    await run()
+    await setUp({})
+    await database.pool.query("update invoice set status = 'void', voided_at = $2 where invoice_id = $1", [
+      id,
+      now(),
+    ])
+    const [other, calls] = [await invoice(), fake.requests.length]
+    await run()
+    expect([await deliveryOf(id), atStripe(id)]).toMatchObject([{ status: 'done' }, []])
+    expect(fake.requests.slice(calls).map(({ operation }) => operation)).not.toContain(
+      'POST /v1/invoices/:id/void',
+    )
+    expect(await compareAll()).toEqual({ checked: 1, differences: [] })
+    expect(only(other)['status']).toBe('open')
   })
 
   it('says that Stripe cannot be reached', async () => {

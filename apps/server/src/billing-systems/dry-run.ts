@@ -17,7 +17,8 @@ const settingsSchema = z.looseObject({ dry_run: z.boolean().default(false) })
 
 /**
  * The same system, but for organizations with the setting `dry_run`: what each step would send is written to
- * `<root>/<organization id>/dry-run/<system>/`, and the step counts as done.
+ * `<root>/<organization id>/dry-run/<system>/`, and the step counts as done. So it is with what is told later of an
+ * invoice that was handed over so.
  *
  * @param root the folder of the service that holds those of all organizations
  */
@@ -25,8 +26,10 @@ export function withDryRun(system: BillingSystem, root: string): BillingSystem {
   return {
     ...system,
     async perform(step, context) {
-      if (!settingsSchema.parse(context.settings).dry_run) return system.perform(step, context)
-      const { idempotencyKey, organizationId } = context
+      const { earlier, idempotencyKey, organizationId } = context
+      // What was begun dry has nothing there that it could go on with.
+      const isBegunDry = Object.values(earlier).some((result) => result['dry_run'] === true)
+      if (!isBegunDry && !settingsSchema.parse(context.settings).dry_run) return system.perform(step, context)
       // Keys contain what no file name may.
       const id = createHash('sha256').update(idempotencyKey).digest('hex').slice(0, 16)
       const name = `${step.action.replaceAll(/[^\w.-]/g, '-')}-${id}.json`

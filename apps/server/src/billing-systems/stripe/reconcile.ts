@@ -81,6 +81,12 @@ async function listFinalized(
     `select invoice_id from invoice
      where organization_id = $1 and finalized_at >= $2 and finalized_at < $3
        and profile ->> 'system' = 'stripe_invoices'
+       -- a dry run told Stripe nothing
+       and not exists (
+         select from outbox_step
+         where outbox_step.organization_id = $1 and system = 'stripe' and stream = 'invoice:' || invoice_id
+           and about = 'invoice' and action = 'create_invoice' and result ->> 'dry_run' = 'true'
+       )
      order by finalized_at, invoice_id limit $4`,
     [organizationId, from, to, INVOICES_MAX + 1],
   )
