@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { decimal, decimalText, ZERO } from '@tokentally/core'
+import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
+import { defineInvoicingJobs } from '../../apps/server/src/invoicing/index.ts'
 import { createTestDatabase, startService, type TestDatabase, type TestService } from '../harness/index.ts'
 import { type Answer, call, createKey, pathsOf, problemOf, sendUsage, submissionOf } from './api-client.ts'
 
@@ -46,6 +48,7 @@ const invoiceSchema = z.looseObject({
   total: z.string(),
   revision: z.number(),
   due_at: z.string().nullable(),
+  paid_at: z.string().nullable(),
   period: z.object({ start: z.string(), end: z.string() }),
 })
 const fullSchema = invoiceSchema.extend({ lines: z.array(lineSchema) })
@@ -264,8 +267,10 @@ describe('closing a cycle', () => {
     ).toEqual([
       ['2026-11-02T05:00:00.000Z', 'open', 'INV-2026-000001', 1],
       ['2026-11-09T05:00:00.000Z', 'open', 'INV-2026-000002', 1],
-      ['2026-11-12T05:00:00.000Z', 'open', 'INV-2026-000003', 0],
+      // Nothing is owed.
+      ['2026-11-12T05:00:00.000Z', 'paid', 'INV-2026-000003', 0],
     ])
+    expect(invoices.map(({ paid_at }) => paid_at)).toEqual([null, null, '2026-12-02T12:00:00.000Z'])
     expect(invoices[0]?.due_at).toBe('2026-12-16T12:00:00.000Z')
     expect(problemOf(await close({ customer_id: 'weekly' }), 409).detail).toMatch(/not invoiced any more/)
     problemOf(await act(ids[0] ?? '', 'recalculate'), 409)
@@ -406,7 +411,43 @@ describe('an invoice', () => {
       total: '0',
       notes: [expect.stringContaining('1 event has')],
     })
-    expect(fullOf(await act(invoice.id, 'finalize')).status).toBe('open')
+    // Of nothing else: nothing is owed as yet.
+    expect(fullOf(await act(invoice.id, 'finalize')).status).toBe('paid')
+  })
+
+  it('of zero is paid at once, and can be voided and issued anew, as what was paid cannot', async () => {
+    await bill('free', { finalize: 'auto', allowance: '1000', starts_on: '2026-11-01' })
+    await send(usage('free', '2026-11-05T10:00:00Z'))
+    const first = await closeOne('free')
+    expect([first.status, first.total, first.paid_at]).toEqual(['paid', '0', new Date(nowMs).toISOString()])
+    expect(first.number).toMatch(/^INV-/)
+    await bill('free', { finalize: 'auto', starts_on: '2026-11-01' })
+    expect(fullOf(await act(first.id, 'void'))).toMatchObject({ status: 'void', paid_at: null })
+    const second = fullOf(await act(first.id, 'reissue'))
+    expect(second.status).toBe('open')
+    await database.pool.query("update invoice set status = 'paid', paid_at = now() where invoice_id = $1", [
+      second.id,
+    ])
+    problemOf(await act(second.id, 'void'), 409)
+  })
+
+  it('by the job is announced when something was computed', async () => {
+    await bill('by the job', { finalize: 'auto', starts_on: '2026-11-01' })
+    let announced = 0
+    const runs: (() => Promise<void>)[] = []
+    defineInvoicingJobs(
+      { define: (_name, handler) => runs.push(() => handler({})) },
+      {
+        pool: database.pool,
+        now: () => new Date(nowMs),
+        logger: pino({ level: 'silent' }),
+        onChanged: () => announced++,
+      },
+    )
+    await runs[0]?.()
+    expect(announced).toBe(1)
+    await runs[0]?.()
+    expect(announced).toBe(1)
   })
 
   it('is listed, page by page', async () => {

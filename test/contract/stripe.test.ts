@@ -156,6 +156,14 @@ describe('an invoice', () => {
     await run()
     expect([only(id)['status'], sent()]).toEqual(['paid', before])
     expect(await deliveryOf(id)).toMatchObject({ status: 'done' })
+    // Here it may be voided, to be issued anew; there it stays.
+    await database.pool.query("update invoice set status = 'void', voided_at = $2 where invoice_id = $1", [
+      id,
+      now(),
+    ])
+    await run()
+    expect([only(id)['status'], (await deliveryOf(id))?.status]).toEqual(['paid', 'done'])
+    expect(await compare()).toEqual([])
   })
 
   it('is charged instead of sent, with tax, when the settings say so', async () => {

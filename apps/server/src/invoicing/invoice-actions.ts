@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { billingProfileSchema, type Invoice, type InvoiceStatus } from '@tokentally/core'
+import { billingProfileSchema, decimal, type Invoice, type InvoiceStatus, ZERO } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
 import { inTransaction } from '../database/transaction.ts'
 import { Problem } from '../http/problem.ts'
@@ -35,7 +35,10 @@ export async function finalizeInvoice(
  */
 export async function voidInvoice({ pool, now }: ClosingDependencies, which: InvoiceId): Promise<Invoice> {
   await inTransaction(pool, async (client) => {
-    const { id } = await locked(client, which, ['draft', 'blocked', 'open', 'uncollectible'], 'voided')
+    const statuses: InvoiceStatus[] = ['draft', 'blocked', 'open', 'uncollectible']
+    // One of zero is paid from the start, and nobody has paid it.
+    const isFree = ({ status, total }: Invoice) => status === 'paid' && decimal(total).eq(ZERO)
+    const { id } = await locked(client, which, statuses, 'voided', isFree)
     const settled = await client.query(
       `select from credited_entry as entry
        join credit_note as note using (organization_id, credit_note_id)
@@ -49,7 +52,7 @@ export async function voidInvoice({ pool, now }: ClosingDependencies, which: Inv
       )
     }
     await client.query(
-      `update invoice set status = 'void', reason = null, voided_at = $3 where organization_id = $1 and invoice_id = $2`,
+      `update invoice set status = 'void', reason = null, paid_at = null, voided_at = $3 where organization_id = $1 and invoice_id = $2`,
       [which.organizationId, id, now()],
     )
   })
@@ -117,13 +120,14 @@ async function locked(
   which: InvoiceId,
   statuses: readonly InvoiceStatus[],
   done: string,
+  isExcepted: (invoice: Invoice) => boolean = () => false,
 ): Promise<Invoice> {
   await client.query('select from invoice where organization_id = $1 and invoice_id::text = $2 for update', [
     which.organizationId,
     which.invoiceId,
   ])
   const invoice = await existingInvoice(client, which)
-  if (statuses.includes(invoice.status)) return invoice
+  if (statuses.includes(invoice.status) || isExcepted(invoice)) return invoice
   const why = invoice.reason === null ? '' : ` Its reason: ${invoice.reason}`
   throw conflict(`The invoice is ${invoice.status}; what is ${statuses.join(', ')} can be ${done}.${why}`)
 }

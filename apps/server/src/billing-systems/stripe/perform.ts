@@ -167,7 +167,9 @@ async function voidInvoice(stripe: Stripe, context: StepContext): Promise<StepOu
   })
   // A draft that is deleted is gone, by an earlier attempt or by a person.
   if (invoice === undefined) return done({ invoice: created })
-  const { id, status } = invoice
+  const { id, status, total } = invoice
+  // One of zero is paid from the start, cannot be voided there, and owes nothing either way.
+  if (status === 'paid' && total === 0) return done({ invoice: id })
   if (status === 'paid') return { kind: 'refused', reason: `The invoice ${id} is paid at Stripe.` }
   if (status === 'draft') await stripe.invoices.del(id)
   else if (status !== 'void') {
