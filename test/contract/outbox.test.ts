@@ -117,6 +117,20 @@ const invoice = (amounts = ['1.00', '2.50'], profileSystem: 'none' | 'stripe_inv
     profile: { system: profileSystem },
     now: now(),
   })
+async function credit(invoiceId: string): Promise<string> {
+  const id = randomUUID()
+  await database.pool.query(
+    `insert into credit_note (organization_id, credit_note_id, invoice_id, number, reason, currency, total, api_key_id,
+       idempotency_key, created_at)
+     values ($1, $2::uuid, $3, $2::uuid::text, 'wrong', 'USD', 2, gen_random_uuid(), $2::uuid::text, $4)`,
+    [organizationId, id, invoiceId, now()],
+  )
+  return id
+}
+async function voidInvoice(id: string): Promise<void> {
+  const sql = "update invoice set status = 'void', voided_at = $2 where invoice_id = $1"
+  await database.pool.query(sql, [id, now()])
+}
 const actions = () => told.map(({ action }) => action)
 
 describe('handing over', () => {
@@ -142,32 +156,55 @@ describe('handing over', () => {
     expect(rows[0]?.n).toBe(ids.length * 4)
   })
 
-  it('waits for a system that the profile names and nobody has set up', async () => {
+  it('says that a system which the profile names is not set up, tells the others, and goes on when it is', async () => {
+    await database.pool.query("delete from billing_system_settings where system = 'stripe'")
+    const id = await invoice(['5'])
+    await runAll([stripe, books])
+    const noteId = await credit(id)
+    await runAll([stripe, books])
+    expect(actions()).toEqual(['create', 'line:1', 'finalize', 'credit'])
+    const reason = 'Stripe is not set up: PUT /api/v1/billing-systems/stripe'
+    expect((await call(service, `/api/v1/invoices/${id}`)).json).toMatchObject({
+      delivery: [
+        { system: 'books', status: 'done' },
+        { system: 'stripe', status: 'waiting', last_error: reason, next_attempt_at: null },
+      ],
+    })
+    await enable('stripe', false)
+    await runAll([stripe, books])
+    expect(told).toHaveLength(4)
+    await enable('stripe')
+    await Promise.all([handOver(dependencies()), handOver(dependencies())])
+    await performSteps(dependencies())
+    expect(actions().slice(4)).toEqual(['create', 'line:1', 'finalize', 'credit'])
+    expect(told[7]?.context.idempotencyKey).toContain(noteId)
+    expect(told[7]?.context.earlier['create']).toEqual({ id: 'id of create' })
+    expect((await deliveriesOf(database.pool, organizationId, [id])).get(id)).toMatchObject([
+      { status: 'done' },
+      { status: 'done' },
+    ])
+  })
+
+  it('tells a system that is not set up nothing of what was voided meanwhile', async () => {
     await enable('stripe', false)
     const id = await invoice()
     await runAll()
-    expect(told).toEqual([])
+    await voidInvoice(id)
+    await runAll()
     await enable('stripe')
     await runAll()
+    expect(told).toEqual([])
     expect((await deliveriesOf(database.pool, organizationId, [id])).get(id)).toMatchObject([
-      { status: 'done' },
+      { status: 'done', lastError: null },
     ])
   })
 
   it('tells of credit notes and of voiding after the invoice, with its results', async () => {
     const id = await invoice(['5'])
     await runAll()
-    await database.pool.query(
-      `insert into credit_note (organization_id, credit_note_id, invoice_id, number, reason, currency, total, api_key_id,
-         idempotency_key, created_at)
-       values ($1, gen_random_uuid(), $2, 'CN-1', 'wrong', 'USD', 2, gen_random_uuid(), 'k', $3)`,
-      [organizationId, id, now()],
-    )
+    await credit(id)
     await runAll()
-    await database.pool.query("update invoice set status = 'void', voided_at = $2 where invoice_id = $1", [
-      id,
-      now(),
-    ])
+    await voidInvoice(id)
     await runAll()
     await runAll()
     expect(actions()).toEqual(['create', 'line:1', 'finalize', 'credit', 'void'])
@@ -175,11 +212,7 @@ describe('handing over', () => {
   })
 
   it('tells nobody of an invoice that was voided before anybody heard of it', async () => {
-    const id = await invoice()
-    await database.pool.query("update invoice set status = 'void', voided_at = $2 where invoice_id = $1", [
-      id,
-      now(),
-    ])
+    await voidInvoice(await invoice())
     await runAll()
     expect(told).toEqual([])
   })
@@ -298,6 +331,26 @@ describe('a refusal', () => {
       { status: 'done' },
     ])
     expect(actions().filter((action) => action === 'create')).toHaveLength(2)
+  })
+
+  it('does not hold up the voiding: what was begun is taken back, and of what was not nobody hears again', async () => {
+    const [begun, unknown] = [await invoice(), await invoice(['7'])]
+    answer = (action, { idempotencyKey }) =>
+      action === 'void' || (idempotencyKey.includes(begun) && action === 'create')
+        ? { kind: 'done', result: {} }
+        : { kind: 'refused', reason: 'No such customer' }
+    await runAll()
+    await voidInvoice(begun)
+    await voidInvoice(unknown)
+    await runAll()
+    await runAll()
+    expect(actions().toSorted()).toEqual(['create', 'create', 'line:1', 'void'])
+    const deliveries = await deliveriesOf(database.pool, organizationId, [begun, unknown])
+    for (const id of [begun, unknown]) {
+      expect(deliveries.get(id)).toMatchObject([{ status: 'done', lastError: null }])
+    }
+    const last = told.find(({ action }) => action === 'void')
+    expect(Object.keys(last?.context.earlier ?? {})).toEqual(['create'])
   })
 
   it('of a stream that is not there is a 404', async () => {

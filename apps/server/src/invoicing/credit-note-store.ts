@@ -272,7 +272,7 @@ export async function tiesOf(
        ) as settles,
        exists (
          select from outbox_step
-         where organization_id = $1 and stream = $3 and about = $4
+         where organization_id = $1 and stream = $3 and about = $4 and action <> 'await_setup'
        ) as is_told`,
     [organizationId, creditNoteId, `invoice:${invoiceId}`, `credit_note:${creditNoteId}`],
   )

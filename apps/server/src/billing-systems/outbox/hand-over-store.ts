@@ -1,6 +1,8 @@
 import type { Pool, PoolClient } from 'pg'
 import { findInvoiceDocument } from '../../invoicing/index.ts'
 import type { CreditNoteDocument } from '../billing-system.ts'
+import { invoiceStream } from './outbox-reads.ts'
+import { AWAIT_SETUP } from './stuck-streams.ts'
 
 /** What is to be told of and has no steps yet. */
 
@@ -15,18 +17,11 @@ interface IdRow {
   readonly id: string
 }
 
-/** A value of a profile's `system`, and the system that it means. */
-export type ServedBy = readonly [profileSystem: string, system: string]
-
 const PAGE = 500
 
-/**
- * Finalized invoices that were not handed over. An invoice whose profile names a system that the organization has
- * not set up waits until it has.
- */
+/** Finalized invoices that were not handed over. */
 export function listInvoicesToHandOver(
   pool: Pool,
-  served: readonly ServedBy[],
   after: HandOverId | undefined,
 ): Promise<readonly HandOverId[]> {
   return listIds(
@@ -34,17 +29,25 @@ export function listInvoicesToHandOver(
     `select organization_id, invoice_id as id from invoice
      where finalized_at is not null and handed_over_at is null
        and ($1::uuid is null or (organization_id, invoice_id) > ($1, $2::uuid))
-       and not exists (
-         select from unnest($4::text[], $5::text[]) as served (profile_system, system)
-         where served.profile_system = invoice.profile ->> 'system' and invoice.status <> 'void' and not exists (
-           select from billing_system_settings as settings
-           where settings.organization_id = invoice.organization_id and settings.system = served.system
-             and settings.is_enabled
-         )
-       )
      order by organization_id, invoice_id limit $3`,
     after,
-    [served.map(([profileSystem]) => profileSystem), served.map(([, system]) => system)],
+  )
+}
+
+/** Invoices of which a system is to be told that was set up since. */
+export function listDeferredToHandOver(
+  pool: Pool,
+  after: HandOverId | undefined,
+): Promise<readonly HandOverId[]> {
+  return listIds(
+    pool,
+    `select distinct organization_id, stream, substr(stream, length($5) + 1) as id from outbox_step
+     join billing_system_settings as settings using (organization_id, system)
+     where status <> 'done' and action = $4 and settings.is_enabled
+       and ($1::uuid is null or (organization_id, stream) > ($1, $5 || $2::text))
+     order by organization_id, stream limit $3`,
+    after,
+    [AWAIT_SETUP, invoiceStream('')],
   )
 }
 
@@ -142,13 +145,26 @@ interface NoteRow {
 /** Locks and reads a credit note that is still to be handed over; undefined: another worker has it or had it. */
 export async function lockCreditNoteToHandOver(
   client: PoolClient,
+  which: HandOverId,
+): Promise<CreditNoteToHandOver | undefined> {
+  const { rowCount } = await client.query(
+    `select from credit_note
+     where organization_id = $1 and credit_note_id = $2 and handed_over_at is null and voided_at is null
+     for update skip locked`,
+    [which.organizationId, which.id],
+  )
+  return rowCount === 1 ? readCreditNote(client, which) : undefined
+}
+
+/** @returns undefined when it is void */
+export async function readCreditNote(
+  client: PoolClient,
   { organizationId, id }: HandOverId,
 ): Promise<CreditNoteToHandOver | undefined> {
   const notes = await client.query<NoteRow>(
     `select invoice_id, number, reason, currency, total::text, created_at, api_key_id is null as is_foreign
      from credit_note
-     where organization_id = $1 and credit_note_id = $2 and handed_over_at is null and voided_at is null
-     for update skip locked`,
+     where organization_id = $1 and credit_note_id = $2 and voided_at is null`,
     [organizationId, id],
   )
   const [note] = notes.rows

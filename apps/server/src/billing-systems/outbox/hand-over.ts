@@ -5,26 +5,31 @@ import { findInvoiceDocument } from '../../invoicing/index.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { type BillingSystem, isNamedBy, type PlannedStep } from '../billing-system.ts'
 import type { JsonObject } from '../json.ts'
-import { listSettings } from '../settings-store.ts'
+import { findSettings, listSettings } from '../settings-store.ts'
 import {
   type HandOverId,
   listCreditNotesToHandOver,
+  listDeferredToHandOver,
   listInvoicesToHandOver,
   listVoidsToHandOver,
   lockCreditNoteToHandOver,
   lockInvoiceToHandOver,
   lockVoidToHandOver,
   markHandedOver,
-  type ServedBy,
+  readCreditNote,
 } from './hand-over-store.ts'
 import { invoiceStream } from './outbox-reads.ts'
 import { appendSteps, systemsOfStream } from './outbox-store.ts'
+import { appendDeferred, lockDeferred, lockStream, skipUnfinished } from './stuck-streams.ts'
 
 /**
  * Writes what other systems are to be told: the steps of finalized invoices, of their voiding and of credit notes, each
  * in one transaction with the note that they were written. All steps about an invoice are one stream, so that a system
  * never hears of a credit note before the invoice.
  */
+
+/** What steps of a credit note are about begins with it; its id follows. */
+const NOTE = 'credit_note:'
 
 export interface HandOverDependencies {
   readonly pool: Pool
@@ -35,18 +40,10 @@ export interface HandOverDependencies {
 
 /** Hands over all that waits for it. What fails is logged and stays for the next run. @returns how many documents */
 export async function handOver(dependencies: HandOverDependencies): Promise<number> {
-  const { pool, systems } = dependencies
-  const served = systems.flatMap((system): ServedBy[] =>
-    system.reach === 'customer'
-      ? (system.profileSystems ?? [system.name]).map((profileSystem) => [profileSystem, system.name])
-      : [],
-  )
+  const { pool } = dependencies
   return (
-    (await handOverAll(
-      dependencies,
-      (after) => listInvoicesToHandOver(pool, served, after),
-      handOverInvoice,
-    )) +
+    (await handOverAll(dependencies, (after) => listDeferredToHandOver(pool, after), handOverDeferred)) +
+    (await handOverAll(dependencies, (after) => listInvoicesToHandOver(pool, after), handOverInvoice)) +
     (await handOverAll(dependencies, (after) => listCreditNotesToHandOver(pool, after), handOverCreditNote)) +
     (await handOverAll(dependencies, (after) => listVoidsToHandOver(pool, after), handOverVoid))
   )
@@ -95,15 +92,53 @@ async function handOverInvoice(
     await markHandedOver(client, 'void', which, now())
   } else {
     const document = await documentOf(client, which)
-    for (const [name, settings] of await enabledSettings(client, which.organizationId)) {
-      const system = systems.find((candidate) => candidate.name === name)
-      if (system === undefined) continue
-      if (system.reach === 'customer' && !isNamedBy(system, document.invoice.profile.system)) continue
-      await append(client, which, system, 'invoice', system.invoiceSteps(document, settings), now())
+    const enabled = await enabledSettings(client, which.organizationId)
+    for (const system of systems) {
+      const settings = enabled.get(system.name)
+      const isNamed = system.reach === 'customer' && isNamedBy(system, document.invoice.profile.system)
+      if (settings !== undefined && (isNamed || system.reach === 'every')) {
+        await append(client, which, system, 'invoice', system.invoiceSteps(document, settings), now())
+      } else if (isNamed) {
+        // The others are told; this one when it is set up.
+        await defer(client, which, system, 'invoice', now())
+      }
     }
   }
   await markHandedOver(client, 'invoice', which, now())
   return true
+}
+
+/** Plans what systems were to be told before they were set up. */
+async function handOverDeferred(
+  client: PoolClient,
+  { systems, now }: HandOverDependencies,
+  which: HandOverId,
+): Promise<boolean> {
+  const document = await documentOf(client, which)
+  // Its voiding ends what stands there.
+  if (document.invoice.status === 'void') return false
+  const { organizationId } = which
+  const stream = invoiceStream(which.id)
+  const enabled = await enabledSettings(client, organizationId)
+  let isPlanned = false
+  for (const [name, abouts] of await lockDeferred(client, organizationId, stream)) {
+    const system = systems.find((candidate) => candidate.name === name)
+    const settings = enabled.get(name)
+    if (system === undefined || settings === undefined) continue
+    await skipUnfinished(client, { organizationId, system: name, stream }, now())
+    for (const about of abouts) {
+      const noteId = about.startsWith(NOTE) ? about.slice(NOTE.length) : undefined
+      const note =
+        noteId === undefined ? undefined : await readCreditNote(client, { organizationId, id: noteId })
+      if (noteId === undefined) {
+        await append(client, which, system, about, system.invoiceSteps(document, settings), now())
+      } else if (note !== undefined) {
+        await append(client, which, system, about, system.creditNoteSteps(note.document, settings), now())
+      }
+    }
+    isPlanned = true
+  }
+  return isPlanned
 }
 
 async function handOverVoid(
@@ -114,6 +149,16 @@ async function handOverVoid(
   if (!(await lockVoidToHandOver(client, which))) return false
   const document = await documentOf(client, which)
   for (const { system, settings } of await toldOf(client, systems, which)) {
+    const stream = {
+      organizationId: which.organizationId,
+      system: system.name,
+      stream: invoiceStream(which.id),
+    }
+    const { isStuck, isBegun } = await lockStream(client, stream)
+    // What nobody wants any more must not hold up the voiding.
+    if (isStuck) await skipUnfinished(client, stream, now())
+    // Where nothing was begun, nothing is to be taken back.
+    if (settings === undefined || (isStuck && !isBegun)) continue
     await append(client, which, system, 'void', system.voidSteps(document, settings), now())
   }
   await markHandedOver(client, 'void', which, now())
@@ -128,11 +173,16 @@ async function handOverCreditNote(
   const note = await lockCreditNoteToHandOver(client, which)
   if (note === undefined) return false
   const invoice = { organizationId: which.organizationId, id: note.document.invoice.invoice.id }
+  const deferred = await lockDeferred(client, which.organizationId, invoiceStream(invoice.id))
   for (const { system, settings } of await toldOf(client, systems, invoice)) {
     // What the customer's billing system issued itself, it is not told back.
     if (note.isForeign && system.reach === 'customer') continue
-    const steps = system.creditNoteSteps(note.document, settings)
-    await append(client, invoice, system, `credit_note:${note.document.id}`, steps, now())
+    const about = `${NOTE}${note.document.id}`
+    if (deferred.has(system.name)) {
+      await defer(client, invoice, system, about, now())
+    } else if (settings !== undefined) {
+      await append(client, invoice, system, about, system.creditNoteSteps(note.document, settings), now())
+    }
   }
   await markHandedOver(client, 'creditNote', which, now())
   return true
@@ -154,28 +204,46 @@ async function append(
   )
 }
 
+/** Notes what a system is to be told that is not set up. */
+async function defer(
+  client: PoolClient,
+  { organizationId, id }: HandOverId,
+  { name }: BillingSystem,
+  about: string,
+  now: Date,
+): Promise<void> {
+  const settings = await findSettings(client, organizationId, name)
+  const title = `${name.slice(0, 1).toUpperCase()}${name.slice(1)}`
+  const reason = `${title} is ${settings === undefined ? 'not set up' : 'disabled'}: PUT /api/v1/billing-systems/${name}`
+  await appendDeferred(
+    client,
+    { organizationId, system: name, stream: invoiceStream(id), about },
+    reason,
+    now,
+  )
+}
+
 /** Systems that have steps of an invoice, enabled or not: what they were told needs an end. */
 async function toldOf(
   client: PoolClient,
   systems: readonly BillingSystem[],
   { organizationId, id }: HandOverId,
-): Promise<readonly { readonly system: BillingSystem; readonly settings: JsonObject }[]> {
+): Promise<readonly { readonly system: BillingSystem; readonly settings: JsonObject | undefined }[]> {
   const told = await systemsOfStream(client, organizationId, invoiceStream(id))
   const settings = new Map(
     (await listSettings(client, { organizationId })).map((one) => [one.system, one.settings]),
   )
-  return systems.flatMap((system) => {
-    const own = settings.get(system.name)
-    return told.has(system.name) && own !== undefined ? [{ system, settings: own }] : []
-  })
+  return systems
+    .filter(({ name }) => told.has(name))
+    .map((system) => ({ system, settings: settings.get(system.name) }))
 }
 
 async function enabledSettings(
   client: PoolClient,
   organizationId: string,
-): Promise<readonly (readonly [system: string, settings: JsonObject])[]> {
+): Promise<ReadonlyMap<string, JsonObject>> {
   const all = await listSettings(client, { organizationId })
-  return all.filter(({ isEnabled }) => isEnabled).map(({ system, settings }) => [system, settings])
+  return new Map(all.filter(({ isEnabled }) => isEnabled).map(({ system, settings }) => [system, settings]))
 }
 
 async function documentOf(client: PoolClient, { organizationId, id }: HandOverId): Promise<InvoiceDocument> {

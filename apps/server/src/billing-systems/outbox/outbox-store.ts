@@ -155,7 +155,7 @@ export async function earlierResults(
   const { rows } = await pool.query<{ action: string; result: unknown }>(
     `select action, result from outbox_step
      where organization_id = $1 and system = $2 and stream = $3 and step_no < $4 and status = 'done'
-       and about in ('invoice', $5)
+       and about in ('invoice', $5) and not result ? 'skipped'
      order by about = $5, step_no`,
     [organizationId, system, stream, stepNo, about],
   )
