@@ -31,6 +31,8 @@ import { usageSums } from './usage-sums.ts'
 
 /** In one transaction. */
 const INVOICES_AT_ONCE = 1_000
+/** For the events of a whole cycle, and for another run that sums them up; other statements have a minute. */
+const STATEMENT_TIMEOUT_MS = 30 * 60_000
 
 export interface ComputeRequest {
   readonly organizationId: string
@@ -53,6 +55,7 @@ export async function computeInvoices(
   let total = 0
   for (;;) {
     const computed = await inTransaction(pool, async (client) => {
+      await client.query(`set local statement_timeout = ${STATEMENT_TIMEOUT_MS}`)
       // One at a time: others would sum the same ledger for nothing.
       await client.query(
         "select pg_advisory_xact_lock(hashtext('tokentally.compute_invoices'), hashtext($1))",

@@ -157,7 +157,7 @@ function statementOf(linesBy: readonly LineDimension[]): string {
     with summed as (
       select dimension_set_id, is_late, meter, sell_currency, fx_rate, sum(quantity) as quantity,
         sum(sell_cost_usd) as sell_cost_usd
-      from (${entriesSql({ byMeter: linesBy.includes('meter') })}) as entry
+      from (${entriesSql({ split: linesBy.includes('meter') ? 'exact' : 'none' })}) as entry
       group by dimension_set_id, is_late, meter, sell_currency, fx_rate
     )
     select summed.is_late, array[${keys.join(', ')}]::text[] as keys, array[${names.join(', ')}]::text[] as names,

@@ -104,7 +104,7 @@ export async function listLineEntries(
     `select entry.ts, entry.event_id, entry.source, entry.entry_kind, entry.provider_request_id, entry.price_version_id,
        entry.markup_rule_id, entry.quantity::text, entry.list_cost_usd::text, entry.sell_cost_usd::text,
        entry.sell_currency, trim_scale(entry.fx_rate)::text as fx_rate, entry.fx_date::text
-     from (${entriesSql({ byMeter: invoice.profile.lines_by.includes('meter') })}) as entry
+     from (${entriesSql({ split: invoice.profile.lines_by.includes('meter') ? 'exact' : 'none' })}) as entry
      join dimension_set as attribution
        on attribution.organization_id = $1 and attribution.dimension_set_id = entry.dimension_set_id
      where entry.is_late = $8${conditions.join('')}

@@ -94,7 +94,7 @@ function entriesWithEvents(condition: string, joinEvent: string): string {
         entry.source <> 'late_rating' or event.price_version_id is null as entry_has_minimum,
         concat_ws('|', coalesce(entry.sell_currency, 'USD'), trim_scale(entry.fx_rate), entry.fx_date)
           as entry_sale
-      from (${entriesSql({ byMeter: false })}) as entry
+      from (${entriesSql({ split: 'none' })}) as entry
       ${joinEvent}
       left join late_rating as late
         on entry.source = 'late_rating' and late.organization_id = $1 and late.event_id = entry.event_id

@@ -1,10 +1,10 @@
 import type { LineDimension, UsageSum } from '@tokentally/core'
 import type { Pool, PoolClient } from 'pg'
+import { inOneSnapshot } from '../database/transaction.ts'
 import { type EntriesScope, entriesParameters, entriesSql, LINE_COLUMNS } from './entries.ts'
 
 interface SumRow {
   readonly customer_id: string
-  readonly is_late: boolean
   readonly keys: readonly (string | null)[]
   readonly events: string
   readonly quantity: string
@@ -27,34 +27,22 @@ export async function usageSums(
   scope: EntriesScope,
   dimensions: readonly LineDimension[],
 ): Promise<ReadonlyMap<string, readonly UsageSum[]>> {
-  const keys = dimensions.map((name) =>
-    name === 'meter' ? 'summed.meter' : `attribution.${LINE_COLUMNS[name]}`,
-  )
-  // Attributions are fewer than events: their text is joined to sums.
-  const { rows } = await database.query<SumRow>(
-    `with summed as (
-       select dimension_set_id, is_late, meter, sell_currency, fx_rate, fx_date, sum(events) as events,
-         sum(quantity) as quantity, sum(list_cost_usd) as list_cost_usd, sum(sell_cost_usd) as sell_cost_usd,
-         sum(unpriced) as unpriced
-       from (${entriesSql({ byMeter: dimensions.includes('meter') })}) as entry
-       group by dimension_set_id, is_late, meter, sell_currency, fx_rate, fx_date
-     )
-     select attribution.customer_id, summed.is_late, array[${keys.join(', ')}]::text[] as keys,
-       sum(summed.events)::text as events, sum(summed.quantity)::text as quantity,
-       sum(summed.list_cost_usd)::text as list_cost_usd, sum(summed.sell_cost_usd)::text as sell_cost_usd,
-       summed.sell_currency, trim_scale(summed.fx_rate)::text as fx_rate, summed.fx_date::text as fx_date,
-       sum(summed.unpriced)::text as unpriced
-     from summed
-     join dimension_set as attribution
-       on attribution.organization_id = $1 and attribution.dimension_set_id = summed.dimension_set_id
-     group by attribution.customer_id, summed.is_late, ${[...keys, ''].join(', ')}
-       summed.sell_currency, summed.fx_rate, summed.fx_date`,
-    [...entriesParameters(scope)],
-  )
+  const rows = await inOneSnapshot(database, async (client) => {
+    const sql = sumsSql(dimensions)
+    const values = entriesParameters(scope)
+    for (const [name, value] of SCAN_SETTINGS) await client.query(`set local ${name} = ${value}`)
+    const { rows: ofCycle } = await client.query<SumRow>(sql, [...values, false])
+    for (const [name] of SCAN_SETTINGS) await client.query(`set local ${name} to default`)
+    const sums = ofCycle.map((row) => ({ ...row, isLate: false }))
+    // Apart, since its lookups cannot be shared by several workers. Before the first invoice nothing is late.
+    if (scope.selection.previousPosition === null) return sums
+    const { rows: ofLate } = await client.query<SumRow>(sql, [...values, true])
+    return [...sums, ...ofLate.map((row) => ({ ...row, isLate: true }))]
+  })
   const byCustomer = new Map<string, UsageSum[]>()
   for (const row of rows) {
     const sum: UsageSum = {
-      isLate: row.is_late,
+      isLate: row.isLate,
       keys: Object.fromEntries(dimensions.map((name, index) => [name, row.keys[index] ?? null])),
       events: Number(row.events),
       quantity: row.quantity,
@@ -70,4 +58,43 @@ export async function usageSums(
     else known.push(sum)
   }
   return byCustomer
+}
+
+/**
+ * One pass over the ledger into a hash table. Without these the planner, which takes each event for a hundred meters
+ * and batches that have just got their position for ones without, sorts the events on disk.
+ */
+const SCAN_SETTINGS = [
+  ['work_mem', "'64MB'"],
+  ['enable_sort', 'off'],
+  ['enable_memoize', 'off'],
+  ['jit', 'off'],
+] as const
+
+function sumsSql(dimensions: readonly LineDimension[]): string {
+  const byMeter = dimensions.includes('meter')
+  const columns = dimensions.flatMap((name) => (name === 'meter' ? [] : [LINE_COLUMNS[name]]))
+  const sale = ['sell_currency', 'fx_rate', 'fx_date']
+  const alike = ['customer_id', ...columns, ...sale].map((name) => `entry.${name}`)
+  const groups = byMeter ? [...alike, 'entry.meter', 'entry.rest_meter'] : alike
+  const keys = dimensions.map((name) => (name === 'meter' ? 'part.meter' : `entry.${LINE_COLUMNS[name]}`))
+  return `
+    with entry as (
+      select ${groups.join(', ')}, sum(events) as events, sum(quantity) as quantity,
+        sum(list_cost_usd) as list_cost_usd, sum(sell_cost_usd) as sell_cost_usd, sum(unpriced) as unpriced
+      from (${entriesSql({ split: byMeter ? 'summable' : 'none' })}) as entry
+      where entry.is_late = $8
+      group by ${groups.join(', ')}
+    )
+    select entry.customer_id, array[${keys.join(', ')}]::text[] as keys,
+      sum(part.events)::text as events, sum(part.quantity)::text as quantity,
+      sum(part.list_cost_usd)::text as list_cost_usd, sum(part.sell_cost_usd)::text as sell_cost_usd,
+      entry.sell_currency, trim_scale(entry.fx_rate)::text as fx_rate, entry.fx_date::text as fx_date,
+      sum(part.unpriced)::text as unpriced
+    from entry
+    cross join lateral (
+      select ${byMeter ? 'entry.meter, ' : ''}entry.events, entry.quantity, entry.list_cost_usd, entry.sell_cost_usd, entry.unpriced
+      ${byMeter ? 'union all select entry.rest_meter, 0, 0, 0, -entry.sell_cost_usd, 0 where entry.rest_meter is not null' : ''}
+    ) as part
+    group by ${[...alike, ...(byMeter ? ['part.meter'] : [])].join(', ')}`
 }
