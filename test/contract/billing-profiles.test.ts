@@ -83,7 +83,7 @@ describe('PUT /api/v1/billing-profiles/{customer_id}', () => {
 
   it('keeps the days that are invoiced, and goes on where the last invoice ended', async () => {
     await putProfile('invoiced', { starts_on: '2026-10-01' })
-    await insertInvoice(database, { customer: 'invoiced', start: '2026-10-01', end: '2026-11-01' })
+    await insertInvoice(database.pool, { customer: 'invoiced', start: '2026-10-01', end: '2026-11-01' })
 
     const moved = problemOf(await put('invoiced', { starts_on: '2026-09-01', ends_on: '2026-10-15' }), 409)
     expect(pathsOf(moved)).toEqual(['starts_on', 'ends_on'])
@@ -117,7 +117,7 @@ describe('DELETE /api/v1/billing-profiles/{customer_id}', () => {
 
   it('refuses while there are invoices, and tells what to do', async () => {
     await putProfile('kept', { starts_on: '2026-10-01' })
-    await insertInvoice(database, { customer: 'kept', start: '2026-10-01', end: '2026-11-01' })
+    await insertInvoice(database.pool, { customer: 'kept', start: '2026-10-01', end: '2026-11-01' })
     const problem = problemOf(await call(service, `${PROFILES}/kept`, { method: 'DELETE' }), 409)
     expect(problem.detail).toContain('ends_on')
   })

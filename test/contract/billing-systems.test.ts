@@ -33,7 +33,7 @@ import {
   type TestService,
 } from '../harness/index.ts'
 import { call } from './api-client.ts'
-import { insertOpenInvoice, type OpenInvoice } from './open-invoice.ts'
+import { insertOpenInvoice, type OpenInvoice } from './invoices.ts'
 
 /** Files, webhooks, Chargebee, QuickBooks and NetSuite through the real outbox: each is told once, whatever goes wrong. */
 

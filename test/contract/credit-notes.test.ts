@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { findInvoice } from '../../apps/server/src/invoicing/index.ts'
 import { createTestDatabase, startService, type TestDatabase, type TestService } from '../harness/index.ts'
 import { call, createKey, pathsOf, problemOf, submissionOf } from './api-client.ts'
-import { type FinalizedInvoice, insertFinalizedInvoice, onlyOrganization } from './invoiced.ts'
+import { type ClosedInvoice, insertFinalizedInvoice, onlyOrganization } from './invoices.ts'
 
 /** Credit notes: by hand, and from corrections. */
 
@@ -48,7 +48,7 @@ const issuedSchema = z.looseObject({
   credit_notes: z.array(noteSchema),
   not_credited: z.array(z.looseObject({ entries: z.number(), reason: z.string() })),
 })
-const invoiced = (lines: FinalizedInvoice['lines'], rest: Partial<FinalizedInvoice> = {}) =>
+const invoiced = (lines: ClosedInvoice['lines'], rest: Partial<ClosedInvoice> = {}) =>
   insertFinalizedInvoice(database.pool, { customer, lines, ...rest })
 const credit = (invoiceId: string, body: object, headers: Readonly<Record<string, string>> = {}) =>
   call(service, `/api/v1/invoices/${invoiceId}/credit-notes`, {

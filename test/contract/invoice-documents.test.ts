@@ -39,7 +39,7 @@ async function pagesOf(bytes: Buffer): Promise<readonly string[]> {
 
 describe('GET /api/v1/invoices/{id}.pdf', () => {
   it('shows who, to whom, the lines with their rates, and the total', async () => {
-    const id = await insertInvoice(database, {
+    const id = await insertInvoice(database.pool, {
       ...OCTOBER,
       status: 'open',
       number: 'INV-2026-000001',
@@ -97,7 +97,7 @@ describe('GET /api/v1/invoices/{id}.pdf', () => {
   })
 
   it('is the same file whenever it is asked for', async () => {
-    const id = await insertInvoice(database, {
+    const id = await insertInvoice(database.pool, {
       ...OCTOBER,
       customer: 'same',
       lines: [usageLine(1, 'a', '1')],
@@ -108,7 +108,7 @@ describe('GET /api/v1/invoices/{id}.pdf', () => {
 
   it('goes on over pages, each with the heads of the columns, and loses no line', async () => {
     const lines = Array.from({ length: 150 }, (_, index) => usageLine(index + 1, `line-${index + 1}.`, '1'))
-    const id = await insertInvoice(database, { ...OCTOBER, customer: 'long', lines, total: '150' })
+    const id = await insertInvoice(database.pool, { ...OCTOBER, customer: 'long', lines, total: '150' })
     const pages = await pagesOf((await pdfOf(id)).bytes)
     expect(pages.length).toBeGreaterThan(3)
     for (const [index, page] of pages.entries()) {
@@ -123,7 +123,7 @@ describe('GET /api/v1/invoices/{id}.pdf', () => {
 
   it('keeps lines with the longest names above the foot of the page', async () => {
     const lines = [1, 2, 3].map((lineNo) => usageLine(lineNo, `${'名'.repeat(2_500)} end-${lineNo}`, '1'))
-    const id = await insertInvoice(database, { ...OCTOBER, customer: 'long names', lines, total: '3' })
+    const id = await insertInvoice(database.pool, { ...OCTOBER, customer: 'long names', lines, total: '3' })
     const text = (await pagesOf((await pdfOf(id)).bytes)).join(' ')
     expect(text.match(/名\s*…/g)).toHaveLength(3)
     expect(text).toContain('Total $3.00')
@@ -131,7 +131,7 @@ describe('GET /api/v1/invoices/{id}.pdf', () => {
   })
 
   it('marks what is void', async () => {
-    const id = await insertInvoice(database, {
+    const id = await insertInvoice(database.pool, {
       ...OCTOBER,
       customer: 'void',
       status: 'void',
@@ -148,14 +148,18 @@ describe('GET /api/v1/invoices/{id}.pdf', () => {
     ['Zu\u0308rich', 'Z\u00fcrich'],
     ['ACME \u{1f680}', 'ACME ?'],
   ])('shows the name %s', async (name, shown) => {
-    const id = await insertInvoice(database, { ...OCTOBER, customer: `named ${name}`, profile: { name } })
+    const id = await insertInvoice(database.pool, {
+      ...OCTOBER,
+      customer: `named ${name}`,
+      profile: { name },
+    })
     const [page = ''] = await pagesOf((await pdfOf(id)).bytes)
     expect(page.replaceAll(' ', '')).toContain(shown.replaceAll(' ', ''))
   })
 
   it('shows amounts of currencies without fractions, and large ones, to the last digit', async () => {
     const total = '90071992547409931'
-    const id = await insertInvoice(database, {
+    const id = await insertInvoice(database.pool, {
       ...OCTOBER,
       customer: 'yen',
       total,
@@ -170,14 +174,14 @@ describe('GET /api/v1/invoices/{id}.pdf', () => {
   it("is another organization's secret, and nothing where there is no invoice", async () => {
     problemOf(await pdfOf('00000000-0000-4000-8000-000000000000'), 404)
     const { key } = await createKey(service, ['ingest'])
-    const id = await insertInvoice(database, { ...OCTOBER, customer: 'scoped' })
+    const id = await insertInvoice(database.pool, { ...OCTOBER, customer: 'scoped' })
     problemOf(await call(service, `/api/v1/invoices/${id}.pdf`, { key }), 403)
   })
 })
 
 describe('GET /api/v1/invoices/{id}.csv', () => {
   it('has a row for each line, quoted, and guarded against formulas', async () => {
-    const id = await insertInvoice(database, {
+    const id = await insertInvoice(database.pool, {
       ...OCTOBER,
       customer: 'spreadsheet',
       profile: { lines_by: ['feature', 'model'] },
@@ -210,7 +214,7 @@ describe('GET /api/v1/invoices/{id}.csv', () => {
 
 describe('GET /api/v1/invoices/{id}.json', () => {
   it('has what the other documents have, and no list costs', async () => {
-    const id = await insertInvoice(database, {
+    const id = await insertInvoice(database.pool, {
       ...OCTOBER,
       customer: 'json',
       number: 'INV-2026-000003',
@@ -239,13 +243,13 @@ describe('PUT /api/v1/invoicing-settings', () => {
       call(service, SETTINGS, { method: 'PUT', body: { name, footer: [`${name} bank`] } })
     expect((await call(service, SETTINGS)).json).toMatchObject({ name: 'default', address: [] })
     expect((await set('First GmbH')).json).toMatchObject({ name: 'First GmbH', footer: ['First GmbH bank'] })
-    const issued = await insertInvoice(database, {
+    const issued = await insertInvoice(database.pool, {
       ...OCTOBER,
       customer: 'seller',
       status: 'open',
       number: 'INV-2026-000004',
     })
-    const draft = await insertInvoice(database, { ...OCTOBER, customer: 'seller 2' })
+    const draft = await insertInvoice(database.pool, { ...OCTOBER, customer: 'seller 2' })
     clockMs = Date.parse('2026-11-20T12:00:00Z')
     await set('Second GmbH')
 
@@ -257,7 +261,7 @@ describe('PUT /api/v1/invoicing-settings', () => {
   it('shows the first settings on what was issued before there were any', async () => {
     const other = await createTestDatabase()
     const later = await startService({ databaseUrl: other.url, now: () => new Date('2026-12-01T00:00:00Z') })
-    const id = await insertInvoice(other, { ...OCTOBER, status: 'open', number: 'INV-2026-000001' })
+    const id = await insertInvoice(other.pool, { ...OCTOBER, status: 'open', number: 'INV-2026-000001' })
     await call(later, SETTINGS, { method: 'PUT', body: { name: 'Only GmbH' } })
     const pages = await pagesOf((await call(later, `/api/v1/invoices/${id}.pdf`)).bytes)
     expect(pages[0]).toContain('Only GmbH')

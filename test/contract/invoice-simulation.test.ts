@@ -211,13 +211,13 @@ describe('POST /api/v1/invoices/simulate', () => {
   })
 
   it('leaves void invoices out, and says why one has no answer', async () => {
-    await insertInvoice(database, {
+    await insertInvoice(database.pool, {
       customer: 'gone',
       start: '2026-10-01',
       end: '2026-11-01',
       status: 'void',
     })
-    await insertInvoice(database, {
+    await insertInvoice(database.pool, {
       customer: 'plain-in-francs',
       start: '2026-10-01',
       end: '2026-11-01',

@@ -1,10 +1,11 @@
-import { billingProfileSchema } from '@tokentally/core'
+import { randomUUID } from 'node:crypto'
+import type { InvoiceStatus } from '@tokentally/core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { type FakeStripe, startFakeStripe } from '../fake-stripe/index.ts'
 import { createTestDatabase, startService, type TestDatabase, type TestService } from '../harness/index.ts'
 import { call, createKey, problemOf, sendUsage, submissionOf } from './api-client.ts'
-import { insertFinalizedInvoice } from './invoiced.ts'
+import { insertFinalizedInvoice, insertInvoice, usageLine } from './invoices.ts'
 
 /** What the service says of itself: the OpenAPI document, its page, metrics and health. */
 
@@ -182,25 +183,9 @@ async function fireAlert(): Promise<string> {
 }
 
 /** An invoice with a line, as if a cycle of its customer had been closed. @returns its id */
-async function insertInvoice(status: string, total = '0'): Promise<string> {
-  const { rows } = await database.pool.query<{ invoice_id: string }>(
-    `with written as (
-       insert into invoice (organization_id, invoice_id, customer_id, status, reason, usage_since, period_start,
-         period_end, position, currency, profile, revision, total, created_at)
-       select id, gen_random_uuid(), gen_random_uuid()::text, $1, case when $1 = 'blocked' then 'a reason' end,
-         '2026-10-01', '2026-10-01', '2026-11-01', 1, 'USD', $3, 1, $2, now()
-       from organization
-       returning organization_id, invoice_id
-     ), lined as (
-       insert into invoice_line (organization_id, invoice_id, revision, line_no, kind, description, is_late, keys,
-         events, quantity, list_cost_usd, sell_cost_usd, conversions, exact_amount, amount)
-       select organization_id, invoice_id, 1, 1, 'usage', 'Usage', false, '{"model": "m"}', 0, 0, 0, 0, '[]', 0, 0
-       from written
-     )
-     select invoice_id from written`,
-    [status, total, billingProfileSchema.parse({ starts_on: '2026-10-01' })],
-  )
-  return rows[0]?.invoice_id ?? ''
+function closedCycle(status: InvoiceStatus, total = '0'): Promise<string> {
+  const lines = [usageLine(1, 'Usage', '0', { keys: { model: 'm' }, events: 0, quantity: '0' })]
+  return insertInvoice(database.pool, { customer: randomUUID(), status, total, lines })
 }
 
 /** A step of the outbox that waits for a person. */
@@ -403,14 +388,16 @@ describe('every documented route', () => {
       '/api/v1/reconciliation/imports': await created('/api/v1/reconciliation/imports', vendorPage('first')),
       '/api/v1/credit-notes': billed.noteId,
       '/api/v1/payouts': await created('/api/v1/payouts', { recipient: 'o', amount: '1', currency: 'EUR' }),
+      '/api/v1/recommendations': await recommend(),
+      '/api/v1/reconciliation/imports': await created('/api/v1/reconciliation/imports', vendorPage('first')),
     }
     /** What only an invoice in the right state is for. */
     const own: Readonly<Record<string, string>> = {
-      'POST /api/v1/invoices/{id}/finalize': await insertInvoice('draft'),
-      'POST /api/v1/invoices/{id}/void': await insertInvoice('draft'),
-      'POST /api/v1/invoices/{id}/reissue': await insertInvoice('void'),
-      'POST /api/v1/invoices/{id}/recalculate': await insertInvoice('draft'),
-      'POST /api/v1/invoices/{id}/carry-forward': await insertInvoice('blocked', '-1'),
+      'POST /api/v1/invoices/{id}/finalize': await closedCycle('draft'),
+      'POST /api/v1/invoices/{id}/void': await closedCycle('draft'),
+      'POST /api/v1/invoices/{id}/reissue': await closedCycle('void'),
+      'POST /api/v1/invoices/{id}/recalculate': await closedCycle('draft'),
+      'POST /api/v1/invoices/{id}/carry-forward': await closedCycle('blocked', '-1'),
     }
     const bodies = {
       ...BODIES,

@@ -20,7 +20,7 @@ import {
   waitFor,
 } from '../harness/index.ts'
 import { call, problemOf } from './api-client.ts'
-import { insertOpenInvoice } from './open-invoice.ts'
+import { insertOpenInvoice } from './invoices.ts'
 
 /** The outbox: what is told of invoices, in which order, how often, and what is seen of it. */
 

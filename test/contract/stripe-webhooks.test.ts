@@ -7,7 +7,7 @@ import { findInvoice, paymentState } from '../../apps/server/src/invoicing/index
 import { sealSecret } from '../../apps/server/src/sealed-secret.ts'
 import { createTestDatabase, startService, type TestDatabase, type TestService } from '../harness/index.ts'
 import { call, pathsOf, problemOf } from './api-client.ts'
-import { insertFinalizedInvoice, onlyOrganization } from './invoiced.ts'
+import { insertFinalizedInvoice, onlyOrganization } from './invoices.ts'
 
 /** What Stripe tells us, signed by its own library, on a clock that the tests move. */
 

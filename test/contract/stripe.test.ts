@@ -14,7 +14,7 @@ import { createMetrics } from '../../apps/server/src/telemetry/metrics.ts'
 import { type FakeStripe, startFakeStripe } from '../fake-stripe/index.ts'
 import { createTestDatabase, startService, type TestDatabase, type TestService } from '../harness/index.ts'
 import { call, pathsOf, problemOf } from './api-client.ts'
-import { insertOpenInvoice } from './open-invoice.ts'
+import { insertOpenInvoice } from './invoices.ts'
 
 /** Stripe: what arrives there, what becomes of its refusals, and what a comparison finds. */
 

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { putSettings, sealSystemSecret } from '../../apps/server/src/billing-systems/settings-store.ts'
-import { insertOpenInvoice } from '../contract/open-invoice.ts'
+import { insertOpenInvoice } from '../contract/invoices.ts'
 import { type FakeStripe, type Fault, startFakeStripe } from '../fake-stripe/index.ts'
 import { createTestDatabase, type TestDatabase, waitFor } from '../harness/index.ts'
 
