@@ -168,11 +168,25 @@ const LATE_RATINGS = `
       on invoice.customer_id = attribution.customer_id and late.ts >= invoice.usage_since`
 const SINCE_LAST = `batch.organization_id = $1 and batch.position > $6 and batch.position <= $7 and batch.ts_min < $4`
 
+const NOT_CREDITED = `
+      and not exists (
+        select from credited_entry as credited
+        where credited.organization_id = event.organization_id and credited.event_id = event.event_id
+      )`
+
 /**
  * The entries that a scope selects, one row each; told apart by meters, one for each meter. Amounts are exact, and
  * negative where an event is taken back. Parameters $1 to $7 are those of `entriesParameters`.
+ *
+ * @param options.withCredited also late entries that a credit note has settled, which no invoice has
  */
-export function entriesSql({ split }: { readonly split: MeterSplit }): string {
+export function entriesSql({
+  split,
+  withCredited = false,
+}: {
+  readonly split: MeterSplit
+  readonly withCredited?: boolean
+}): string {
   return `
     select ${eventColumns(split, false)}
     from usage_event as event ${splitOf('event', split)}
@@ -188,11 +202,7 @@ export function entriesSql({ split }: { readonly split: MeterSplit }): string {
       and ${notAfter('late')}
     union all
     select ${eventColumns(split, true)} ${LATE_EVENTS} ${splitOf('event', split)}
-    where ${SINCE_LAST}
-      and not exists (
-        select from credited_entry as credited
-        where credited.organization_id = event.organization_id and credited.event_id = event.event_id
-      )
+    where ${SINCE_LAST} ${withCredited ? '' : NOT_CREDITED}
     union all
     select ${lateRatingColumns(split, true)} ${LATE_RATINGS} ${splitOf('late', split)}
     where ${SINCE_LAST}`

@@ -1,10 +1,12 @@
 export { type ClosingDependencies, type ClosingRequest, closeCycles } from './close-cycles.ts'
+export { takePosition } from './closing-store.ts'
 export {
   computeDraft,
   computeInvoices,
   type InvoiceInputs,
   type InvoiceSource,
   readInputs,
+  readRates,
 } from './compute-invoice.ts'
 export { registerCreditNoteRoutes } from './credit-note-routes.ts'
 export { registerDocumentRoutes } from './documents/document-routes.ts'
