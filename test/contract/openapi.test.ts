@@ -388,8 +388,6 @@ describe('every documented route', () => {
       '/api/v1/reconciliation/imports': await created('/api/v1/reconciliation/imports', vendorPage('first')),
       '/api/v1/credit-notes': billed.noteId,
       '/api/v1/payouts': await created('/api/v1/payouts', { recipient: 'o', amount: '1', currency: 'EUR' }),
-      '/api/v1/recommendations': await recommend(),
-      '/api/v1/reconciliation/imports': await created('/api/v1/reconciliation/imports', vendorPage('first')),
     }
     /** What only an invoice in the right state is for. */
     const own: Readonly<Record<string, string>> = {

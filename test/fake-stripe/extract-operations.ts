@@ -55,6 +55,7 @@ const OPERATIONS: readonly (readonly [operation: string, file: string, parameter
   ['DELETE /v1/customers/:id', 'Customers', 'CustomerDeleteParams'],
   ['POST /v1/billing/meters', 'Billing/Meters', 'MeterCreateParams'],
   ['GET /v1/billing/meters', 'Billing/Meters', 'MeterListParams'],
+  ['GET /v1/billing/meters/:id/event_summaries', 'Billing/Meters', 'MeterListEventSummariesParams'],
   ['POST /v1/billing/meter_events', 'Billing/MeterEvents', 'MeterEventCreateParams'],
   [
     'POST /v1/billing/meter_event_adjustments',

@@ -44,6 +44,7 @@ export interface FakeStripe {
   /** Decides what goes wrong from now on; undefined: nothing. Told the operation, such as `POST /v1/invoices`. */
   fail(decide: ((operation: string) => Fault | undefined) | undefined): void
   /** What happens when 24 hours have passed. */
+  /** Keys of requests, and identifiers of meter events. */
   forgetKeys(): void
   /** A webhook delivery of an event, signed by Stripe's own library. */
   delivery(
@@ -169,7 +170,10 @@ export async function startFakeStripe({
     fail(next) {
       decide = next
     },
-    forgetKeys: () => keys.clear(),
+    forgetKeys() {
+      keys.clear()
+      objects.forgetIdentifiers()
+    },
     delivery(event, secret, timestampMs = now().getTime()) {
       const body = JSON.stringify(event)
       const timestamp = Math.floor(timestampMs / 1000)
@@ -285,6 +289,8 @@ function resultOf(objects: StripeObjects, operation: string, id: string, values:
       return objects.createMeter(values)
     case 'GET /v1/billing/meters':
       return listOf(objects.meters, values, ['status'])
+    case 'GET /v1/billing/meters/:id/event_summaries':
+      return objects.meterEventSummaries(id, values)
     case 'POST /v1/billing/meter_events':
       return objects.createMeterEvent(values)
     case 'POST /v1/billing/meter_event_adjustments':

@@ -32,6 +32,7 @@ export class StripeObjects {
   readonly events: StripeEvent[] = []
   readonly #now: () => Date
   readonly #onEvent: (event: StripeEvent) => void
+  readonly #identifiers = new Set<string>()
   #lastId = 0
 
   constructor(now: () => Date, onEvent: (event: StripeEvent) => void) {
@@ -383,7 +384,7 @@ export class StripeObjects {
   createMeterEvent(values: Values): StripeObject {
     const payload = mapOf(values['payload'])
     const identifier = textOf(values['identifier']) ?? this.newId('mtr_evt')
-    if (this.meterEvents.has(identifier)) {
+    if (this.#identifiers.has(identifier)) {
       throw invalid(
         'identifier',
         `An event already exists with identifier ${identifier}.`,
@@ -391,7 +392,7 @@ export class StripeObjects {
       )
     }
     if (payload['stripe_customer_id'] === undefined) throw invalid('payload', 'Missing stripe_customer_id')
-    if (!/^-?\d+(\.\d+)?$/.test(payload['value'] ?? '')) throw invalid('payload', 'Invalid value')
+    if (!/^-?\d+$/.test(payload['value'] ?? '')) throw invalid('payload', 'Invalid value')
     const timestamp = numberOf(values['timestamp'] ?? this.seconds())
     if (timestamp < this.seconds() - 35 * 86_400 || timestamp > this.seconds() + 300) {
       throw invalid(
@@ -410,14 +411,47 @@ export class StripeObjects {
       timestamp,
       livemode: false,
     }
-    this.meterEvents.set(identifier, event)
+    this.#identifiers.add(identifier)
+    this.meterEvents.set(this.newId('received'), event)
     return event
+  }
+
+  /** Sums of a customer's events of a meter, of the whole time that is asked for. */
+  meterEventSummaries(id: string, values: Values): unknown {
+    const meter = this.meters.get(id)
+    if (meter === undefined) throw missing('billing meter', id)
+    const start = numberOf(values['start_time'])
+    const end = numberOf(values['end_time'])
+    if (start % 60 !== 0 || end % 60 !== 0) {
+      throw invalid('start_time', 'Must be aligned with minute boundaries.')
+    }
+    const events = [...this.meterEvents.values()].filter(
+      (event) =>
+        event['event_name'] === meter['event_name'] &&
+        mapOf(event['payload'])['stripe_customer_id'] === values['customer'] &&
+        numberOf(event['timestamp']) >= start &&
+        numberOf(event['timestamp']) < end,
+    )
+    const aggregated_value = events.reduce((sum, event) => sum + Number(mapOf(event['payload'])['value']), 0)
+    const summary = { id: `mtrusg_${id}_${start}`, object: 'billing.meter_event_summary', meter: id }
+    return {
+      object: 'list',
+      url: `/v1/billing/meters/${id}/event_summaries`,
+      has_more: false,
+      data: events.length === 0 ? [] : [{ ...summary, aggregated_value, start_time: start, end_time: end }],
+    }
+  }
+
+  /** What happens when 24 hours have passed. */
+  forgetIdentifiers(): void {
+    this.#identifiers.clear()
   }
 
   cancelMeterEvent(values: Values): StripeObject {
     const cancel = values['cancel']
     const identifier = isMap(cancel) ? textOf(cancel['identifier']) : null
-    if (identifier === null || !this.meterEvents.delete(identifier)) {
+    const received = [...this.meterEvents].find(([, event]) => event['identifier'] === identifier)
+    if (received === undefined || !this.meterEvents.delete(received[0])) {
       throw invalid('cancel[identifier]', 'No such meter event')
     }
     return {

@@ -15,11 +15,13 @@ import {
   createKeepSecret,
   createOutboxAnnouncer,
   createStripeClients,
+  defineMeterJob,
   defineOutboxJobs,
   defineReconcileJob,
   deliveriesOf,
   refreshOutboxMetrics,
   registerJournalRoutes,
+  registerMeterRoutes,
   registerOutboxRoutes,
   registerReconciliation,
   registerSettingsRoutes,
@@ -219,6 +221,7 @@ async function build(
     stripe: stripeFor,
   })
   defineOutboxJobs(jobs, { pool, systems, secretKey, now, random: Math.random, logger, metrics })
+  defineMeterJob(jobs, { pool, now, logger })
   defineReconcileJob(jobs, { pool, now, secretKey, clientFor: stripeFor, logger, metrics })
   const announceHandOver = createHandOverAnnouncer(jobs, (error) =>
     logger.warn({ err: error }, 'a hand-over of invoices was not announced'),
@@ -312,6 +315,7 @@ async function build(
     registerJournalRoutes(app, { pool, now })
     registerSettingsRoutes(app, { pool, now, secretKey, systems, onSettings: announceHandOver })
     registerReconciliation(app, { pool, now, secretKey, clientFor: stripeFor })
+    registerMeterRoutes(app, { pool, now, onPlanned: announceSteps })
     registerOutboxRoutes(app, { pool, now, onRetry: announceSteps })
     registerCreditNoteRoutes(app, { pool, now, newCreditNoteId: randomUUID, onIssued: announceHandOver })
     registerPayoutRoutes(app, {

@@ -33,6 +33,7 @@ export { registerSettingsRoutes } from './settings-routes.ts'
 export { createStripeClients } from './stripe/client.ts'
 export { defineReconcileJob } from './stripe/jobs.ts'
 export { registerReconciliation } from './stripe/routes.ts'
+export { defineMeterJob, registerMeterRoutes } from './stripe-meters/index.ts'
 export { registerStripeWebhookRoutes, replayStripeEvents } from './stripe-webhooks/index.ts'
 
 export interface BillingSystemDependencies {

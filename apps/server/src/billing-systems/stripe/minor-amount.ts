@@ -1,4 +1,4 @@
-import { decimal } from '@tokentally/core'
+import { type Decimal, decimal } from '@tokentally/core'
 
 /**
  * How Stripe counts amounts (docs.stripe.com/currencies): in a currency's smallest unit. Currencies without a fraction are
@@ -46,6 +46,11 @@ export function stripeAmount(amount: string, currency: string): number {
     throw new RangeError(`${amount} ${currency} is no amount that Stripe takes.`)
   }
   return number
+}
+
+/** How many of Stripe's smallest units an amount is; not rounded. */
+export function stripeUnits(amount: Decimal, currency: string): Decimal {
+  return amount.times(decimal(String(factorOf(currency))))
 }
 
 /** An amount of Stripe's as exact decimal text. */

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { PlannedStep, StepContext, StepOutcome } from '../billing-system.ts'
 import { CREATE_CREDIT_NOTE, createCreditNote } from './credit-note-steps.ts'
 import { outcomeOfFailure } from './failures.ts'
+import { ENSURE_METER, ensureMeter, METER_EVENT, sendMeterEvent } from './meter-steps.ts'
 import { METADATA } from './plan.ts'
 import { API_KEY } from './settings.ts'
 
@@ -75,6 +76,10 @@ function act(stripe: Stripe, step: PlannedStep, context: StepContext): Promise<S
       return createCreditNote(stripe, step.payload, context)
     case 'void_invoice':
       return voidInvoice(stripe, context)
+    case ENSURE_METER:
+      return ensureMeter(stripe, step.payload, context)
+    case METER_EVENT:
+      return sendMeterEvent(stripe, step.payload, context, mustLook(context))
     default:
       return Promise.resolve({ kind: 'refused', reason: `Nobody knows the step ${step.action}.` })
   }

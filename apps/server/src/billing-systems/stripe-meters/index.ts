@@ -1,0 +1,2 @@
+export { defineMeterJob, type MeterJobDependencies } from './jobs.ts'
+export { type MeterRouteDependencies, registerMeterRoutes } from './routes.ts'
