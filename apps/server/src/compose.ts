@@ -96,7 +96,7 @@ import { defineDriftJob, refreshDriftMetric, registerTokenizerRoutes } from './t
 
 const VERSION = '0.1.0'
 /** At most this many queues of jobs are listened to in one process. */
-const JOB_WORKERS_MAX = 10
+const JOB_WORKERS_MAX = 8
 const DATABASE_RETRY_MS = 1_000
 /** SQLSTATEs of a database that answers, but not to us: waiting does not help. */
 const REFUSALS = new Set(['28P01', '28000', '3D000', '42501'])

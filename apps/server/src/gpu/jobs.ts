@@ -36,7 +36,11 @@ export function defineGpuJobs(jobs: Pick<Jobs, 'define'>, dependencies: GpuJobDe
       { everyMs: GPU_SAMPLE_EVERY_MS, attempts: 1 },
     )
   }
-  jobs.define(CLOSE, () => closeIntervals(dependencies), { everyMs: INTERVAL_MS, attempts: 1 })
+  jobs.define(CLOSE, () => closeIntervals(dependencies), {
+    everyMs: INTERVAL_MS,
+    attempts: 1,
+    isChore: true,
+  })
   jobs.define(TRIM, () => deleteSamples(pool, new Date(now().getTime() - KEEP_SAMPLES_MS)), {
     everyMs: TRIM_EVERY_MS,
     isChore: true,

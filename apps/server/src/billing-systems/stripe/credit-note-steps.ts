@@ -2,6 +2,7 @@ import type Stripe from 'stripe'
 import { z } from 'zod'
 import type { CreditNoteDocument, PlannedStep, StepContext, StepOutcome } from '../billing-system.ts'
 import type { JsonObject } from '../json.ts'
+import { mustLook } from './key-memory.ts'
 
 /**
  * Credit notes at Stripe (docs.stripe.com/api/credit_notes/create): one for each of ours, tied to the lines of the
@@ -12,8 +13,6 @@ import type { JsonObject } from '../json.ts'
 /** The action of the one step. */
 export const CREATE_CREDIT_NOTE = 'create_credit_note'
 
-/** Stripe keeps keys for at least 24 hours: a repeat later than this looks whether it was done. */
-const KEY_KEPT_MS = 23 * 3_600_000
 const PAGE = 100
 const METADATA = {
   note: 'tokentally_credit_note_id',
@@ -114,11 +113,6 @@ export async function createCreditNote(
     { idempotencyKey: context.idempotencyKey },
   )
   return { kind: 'done', result: { credit_note: id } }
-}
-
-/** Whether a key that Stripe has forgotten, or would answer with an old failure, no longer protects from a repeat. */
-function mustLook({ keyGeneration, keySince, at }: StepContext): boolean {
-  return keyGeneration > 0 || at.getTime() - keySince.getTime() > KEY_KEPT_MS
 }
 
 function refused(why: string): StepOutcome {

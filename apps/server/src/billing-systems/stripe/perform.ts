@@ -3,12 +3,11 @@ import { z } from 'zod'
 import type { PlannedStep, StepContext, StepOutcome } from '../billing-system.ts'
 import { CREATE_CREDIT_NOTE, createCreditNote } from './credit-note-steps.ts'
 import { outcomeOfFailure } from './failures.ts'
+import { mustLook } from './key-memory.ts'
 import { ENSURE_METER, ensureMeter, METER_EVENT, sendMeterEvent } from './meter-steps.ts'
 import { METADATA } from './plan.ts'
 import { API_KEY } from './settings.ts'
 
-/** Stripe keeps keys for at least 24 hours: a repeat later than this looks whether it was done. */
-const KEY_KEPT_MS = 23 * 3_600_000
 const PAGE = 100
 
 const metadata = z.record(z.string(), z.string())
@@ -83,11 +82,6 @@ function act(stripe: Stripe, step: PlannedStep, context: StepContext): Promise<S
     default:
       return Promise.resolve({ kind: 'refused', reason: `Nobody knows the step ${step.action}.` })
   }
-}
-
-/** Whether a key that Stripe has forgotten, or would answer with an old failure, no longer protects from a repeat. */
-function mustLook({ keyGeneration, keySince, at }: StepContext): boolean {
-  return keyGeneration > 0 || at.getTime() - keySince.getTime() > KEY_KEPT_MS
 }
 
 async function createInvoice(
