@@ -2,7 +2,7 @@ import type { Client } from 'pg'
 import { z } from 'zod'
 import { spawnService } from '../../test/harness/service.ts'
 import { startBenchDatabase } from '../database.ts'
-import { type BenchOptions, type Comparison, compare } from '../figures.ts'
+import { type BenchOptions, type Comparison, compare, timed } from '../figures.ts'
 import { fillLedger } from '../fill-ledger.ts'
 import { withClient } from '../ingest/bare-copy.ts'
 
@@ -122,10 +122,4 @@ async function check(client: Client, sold: string): Promise<void> {
   )
   if (rows[0]?.open !== CUSTOMERS) throw new Error(`${rows[0]?.open} of ${CUSTOMERS} invoices are open`)
   if (rows[0].sold !== sold) throw new Error(`${rows[0].sold} is invoiced, ${sold} is in the ledger`)
-}
-
-async function timed<T>(work: () => Promise<T>): Promise<{ ms: number; result: T }> {
-  const start = performance.now()
-  const result = await work()
-  return { ms: performance.now() - start, result }
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { spawnService } from '../../test/harness/service.ts'
 import { startBenchDatabase } from '../database.ts'
-import { type BenchOptions, type Comparison, compare } from '../figures.ts'
+import { type BenchOptions, type Comparison, compare, timed } from '../figures.ts'
 import { fillLedger, lastDays } from '../fill-ledger.ts'
 import { withClient } from '../ingest/bare-copy.ts'
 import { CUSTOMERS } from '../ingest/events.ts'
@@ -10,8 +10,8 @@ const DAYS = 30
 
 /**
  * What a month would have cost under other markup rules, over HTTP, until the last line is read; beside the sums of the
- * same events by customer straight from the ledger in SQL. Once with rules that multiply the list cost, and
- * once with a minimum and prices by meter, for which every event is looked at.
+ * same events by customer straight from the ledger in SQL. Once with rules that multiply the list cost, once with a
+ * minimum for each event, and once with prices by meter, for which the lines of every event are added up.
  */
 export async function previewBench({ isQuick, progress }: BenchOptions): Promise<readonly Comparison[]> {
   const events = isQuick ? 100_000 : 1_000_000
@@ -113,10 +113,4 @@ async function previewOf(
   })
   const lines = (await response.text()).trimEnd().split('\n')
   return lastLine.parse(JSON.parse(lines.at(-1) ?? '')).result.totals.events
-}
-
-async function timed<T>(work: () => Promise<T>): Promise<{ ms: number; result: T }> {
-  const start = performance.now()
-  const result = await work()
-  return { ms: performance.now() - start, result }
 }

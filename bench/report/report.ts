@@ -2,7 +2,7 @@ import type { Client } from 'pg'
 import { z } from 'zod'
 import { spawnService } from '../../test/harness/service.ts'
 import { startBenchDatabase } from '../database.ts'
-import { type BenchOptions, type Comparison, compare } from '../figures.ts'
+import { type BenchOptions, type Comparison, compare, timed } from '../figures.ts'
 import { fillLedger, lastDays } from '../fill-ledger.ts'
 import { withClient } from '../ingest/bare-copy.ts'
 import { CUSTOMERS } from '../ingest/events.ts'
@@ -83,12 +83,6 @@ const answerSchema = z.object({ groups: z.array(z.unknown()), totals: z.object({
 interface Range {
   readonly start: string
   readonly end: string
-}
-
-async function timed<T>(work: () => Promise<T>): Promise<{ ms: number; result: T }> {
-  const start = performance.now()
-  const result = await work()
-  return { ms: performance.now() - start, result }
 }
 
 async function rollUpAll(client: Client, progress: (text: string) => void): Promise<void> {
