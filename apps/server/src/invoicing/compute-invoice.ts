@@ -183,26 +183,6 @@ export async function readInputs(
   return sources.map((source, index) => ({ sums: sumsOf.get(source) ?? [], rate: rates[index] }))
 }
 
-/**
- * The lines that a customer's invoice would have: of a selection, by a profile. Nothing is written, and nothing is carried
- * over.
- */
-export async function computeDraft(
-  database: Pool | PoolClient,
-  organizationId: string,
-  source: InvoiceSource,
-): Promise<InvoiceDraft> {
-  const [inputs] = await readInputs(database, organizationId, [source])
-  return draftInvoice({
-    profile: source.profile,
-    startMs: source.selection.startMs,
-    sums: inputs?.sums ?? [],
-    rate: inputs?.rate,
-    carriedIn: '0',
-    carriesOut: false,
-  })
-}
-
 function dimensionsOf(sources: readonly InvoiceSource[]): readonly LineDimension[] {
   return LINE_DIMENSIONS.filter((name) => sources.some(({ profile }) => profile.lines_by.includes(name)))
 }

@@ -190,16 +190,11 @@ function csvRow(
     invoice.customer,
     ...names,
     quantity,
-    amountText(cost),
+    decimalText(cost),
     invoice.currency,
     String(line.lineNo),
     line.kind,
-    amountText(exact),
+    decimalText(exact),
   ]
   return `${cells.map(csvCell).join(',')}\r\n`
-}
-
-/** Zero has no sign. */
-function amountText(amount: Decimal): string {
-  return amount.eq(ZERO) ? '0' : decimalText(amount)
 }

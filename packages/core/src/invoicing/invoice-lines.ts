@@ -110,7 +110,7 @@ export function draftInvoice(request: DraftRequest): InvoiceDraft {
   const lines: InvoiceLine[] = usage.map((line, index) => ({
     ...line,
     lineNo: index + 1,
-    amount: amountText(rounded.amounts[index] ?? ZERO),
+    amount: decimalText(rounded.amounts[index] ?? ZERO),
   }))
   let total = rounded.total
   const add = (kind: LineKind, description: string, exact: Decimal) => {
@@ -121,8 +121,8 @@ export function draftInvoice(request: DraftRequest): InvoiceDraft {
       lineNo: lines.length + 1,
       kind,
       description,
-      exactAmount: amountText(exact),
-      amount: amountText(amount),
+      exactAmount: decimalText(exact),
+      amount: decimalText(amount),
     })
     total = total.plus(amount)
   }
@@ -140,13 +140,13 @@ export function draftInvoice(request: DraftRequest): InvoiceDraft {
   if (carriesOut && total.lt(ZERO)) {
     add('carried_out', 'Carried over to the next invoice', total.times(decimal('-1')))
   }
-  return { lines, total: amountText(total), reason: problemOf(profile, total), notes, unpricedEvents }
+  return { lines, total: decimalText(total), reason: problemOf(profile, total), notes, unpricedEvents }
 }
 
 /** Why an invoice with this total cannot be a draft; null: it can. */
 function problemOf(profile: BillingProfile, total: Decimal): string | null {
   if (total.lt(ZERO)) {
-    return `The total is negative (${amountText(total)} ${profile.currency}): carry it forward to the next invoice, or void it.`
+    return `The total is negative (${decimalText(total)} ${profile.currency}): carry it forward to the next invoice, or void it.`
   }
   const isStripe = profile.system === 'stripe_invoices' || profile.system === 'stripe_meters'
   if (isStripe && !isGiven(profile.stripe_customer_id)) {
@@ -241,8 +241,8 @@ function conversionsOf(
     .map(([, { soldIn, applied, sellCostUsd }]) => ({
       soldIn,
       ...applied,
-      sellCostUsd: amountText(sellCostUsd),
-      amount: amountText(sellCostUsd.times(decimal(applied.rate))),
+      sellCostUsd: decimalText(sellCostUsd),
+      amount: decimalText(sellCostUsd.times(decimal(applied.rate))),
     }))
 }
 
@@ -284,12 +284,7 @@ function compare(a: string, b: string): number {
 }
 
 function total<Item>(items: readonly Item[], amount: (item: Item) => string): string {
-  return amountText(items.reduce((sum, item) => sum.plus(decimal(amount(item))), ZERO))
-}
-
-/** Zero has no sign. */
-function amountText(amount: Decimal): string {
-  return amount.eq(ZERO) ? '0' : decimalText(amount)
+  return decimalText(items.reduce((sum, item) => sum.plus(decimal(amount(item))), ZERO))
 }
 
 function positive(amount: Decimal): Decimal {

@@ -39,7 +39,7 @@ export function perMillion(price: Decimal): Decimal {
   return price.times(MILLION_INVERSE)
 }
 
-/** Plain notation without exponent and without trailing zeros, the form of all amounts in JSON and SQL. */
+/** Plain notation without exponent, without trailing zeros and without a sign on zero, the form of all amounts in JSON and SQL. */
 export function decimalText(value: Decimal): string {
   return value.toFixed()
 }

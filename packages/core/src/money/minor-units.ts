@@ -1,6 +1,3 @@
-import type { Decimal } from './decimal.ts'
-import { decimal } from './decimal.ts'
-
 /**
  * How many digits after the point an amount of a currency is invoiced with: ISO 4217, but for currencies of
  * three digits, which are invoiced in steps of 0.01, because card networks settle no smaller ones.
@@ -13,9 +10,4 @@ const WITHOUT_FRACTION = new Set([
 /** @param currency ISO 4217 code */
 export function invoiceDigits(currency: string): number {
   return WITHOUT_FRACTION.has(currency) ? 0 : 2
-}
-
-/** The smallest amount of a currency that an invoice can show: 0.01, or 1. */
-export function smallestAmount(currency: string): Decimal {
-  return decimal(invoiceDigits(currency) === 0 ? '1' : '0.01')
 }

@@ -1,4 +1,4 @@
-import { type Decimal, decimal, ZERO } from '../money/decimal.ts'
+import { type Decimal, ZERO } from '../money/decimal.ts'
 import type { UsageVendorCell } from './gather.ts'
 
 /**
@@ -70,8 +70,4 @@ export function sumOf(values: Iterable<Decimal>): Decimal {
 
 export function smaller(a: Decimal, b: Decimal): Decimal {
   return a.lt(b) ? a : b
-}
-
-export function decimalOr0(text: string | null): Decimal {
-  return text === null ? ZERO : decimal(text)
 }
