@@ -1,7 +1,7 @@
 import { ADVICE_KINDS, ADVICE_SCOPES, modelAlternativesSchema, plainText, priceText } from '@tokentally/core'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
-import { formatCursor, parseCursor } from '../http/page-cursor.ts'
+import { pageOf, parseCursor } from '../http/page-cursor.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { type AdviceDependencies, adviseOrganization } from './advise.ts'
 import {
@@ -89,15 +89,12 @@ export function registerRecommendationRoutes(app: App, dependencies: AdviceDepen
         minSavingUsd: query.min_saving,
         state: query.state,
       }
-      const page = { after, limit: query.limit + 1 }
-      const found = await listRecommendations(pool, organizationId, filter, page)
-      const shown = found.slice(0, query.limit)
-      const last = shown.at(-1)
+      const found = await listRecommendations(pool, organizationId, filter, { after, limit: query.limit + 1 })
+      const { page, nextCursor } = pageOf(found, query.limit, ({ savingUsd, id }) => [savingUsd, id])
       return {
-        recommendations: shown.map(recommendationToJson),
+        recommendations: page.map(recommendationToJson),
         computed_at: (await lastRunAt(pool, organizationId))?.toISOString() ?? null,
-        next_cursor:
-          found.length > query.limit && last !== undefined ? formatCursor([last.savingUsd, last.id]) : null,
+        next_cursor: nextCursor,
       }
     },
   )

@@ -2,10 +2,11 @@ import { ALERT_KINDS, ALERT_STATES, SNOOZE_MAX_MS } from '@tokentally/core'
 import type { Pool } from 'pg'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
+import { pageOf } from '../http/page-cursor.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { type Alert, alertDetailsSchema, isOfBudget, scopeOf } from './alert.ts'
 import { acknowledgeAlerts, findAlert, listAlerts, snoozeAlert } from './alert-store.ts'
-import { pageOf, pageParameters, positionOfCursor } from './page-cursor.ts'
+import { pageParameters, positionAt, positionOfCursor } from './page-cursor.ts'
 import { type AlertSettings, readSettings, writeSettings } from './settings-store.ts'
 
 export interface AlertsDependencies {
@@ -76,7 +77,7 @@ export function registerAlertList(app: App, { pool, now }: AlertsDependencies): 
         limit: query.limit + 1,
         after: after === undefined ? undefined : { firedAt: after.at, id: after.id },
       })
-      const { page, nextCursor } = pageOf(alerts, query.limit, ({ firedAt, id }) => ({ at: firedAt, id }))
+      const { page, nextCursor } = pageOf(alerts, query.limit, ({ firedAt, id }) => positionAt(firedAt, id))
       return { alerts: page.map(alertToJson), next_cursor: nextCursor }
     },
   )

@@ -3,6 +3,7 @@ import { ALERT_KINDS, type FieldIssue } from '@tokentally/core'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
 import { targetComplaint } from '../http/guarded-request.ts'
+import { pageOf } from '../http/page-cursor.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { newWebhookSecret } from '../http/signed-webhook.ts'
 import { sealSecret } from '../sealed-secret.ts'
@@ -20,7 +21,7 @@ import {
 import { type DeliverDependencies, deliver } from './deliver.ts'
 import { type Delivery, findDelivery, insertDeliveries, listDeliveries } from './delivery-store.ts'
 import { testMessage } from './message.ts'
-import { pageOf, pageParameters, positionOfCursor } from './page-cursor.ts'
+import { pageParameters, positionAt, positionOfCursor } from './page-cursor.ts'
 
 export interface ChannelRouteDependencies extends DeliverDependencies {
   readonly publicUrl: string | undefined
@@ -317,10 +318,9 @@ function registerDeliveryRoutes(app: App, dependencies: ChannelRouteDependencies
         limit: query.limit + 1,
         after: after === undefined ? undefined : { createdAt: after.at, id: after.id },
       })
-      const { page, nextCursor } = pageOf(deliveries, query.limit, ({ createdAt, id }) => ({
-        at: createdAt,
-        id,
-      }))
+      const { page, nextCursor } = pageOf(deliveries, query.limit, ({ createdAt, id }) =>
+        positionAt(createdAt, id),
+      )
       return { deliveries: page.map(deliveryToJson), next_cursor: nextCursor }
     },
   )

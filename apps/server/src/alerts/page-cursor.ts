@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { formatCursor, parseCursor } from '../http/page-cursor.ts'
+import { parseCursor } from '../http/page-cursor.ts'
 
 const cursorSchema = z.tuple([z.iso.datetime(), z.uuid()])
 
@@ -21,15 +21,7 @@ export const pageParameters = {
   cursor: z.string().max(200).optional().describe('`next_cursor` of the page before.'),
 }
 
-/** Splits what was read with one more than asked for into the page and the cursor of the next. */
-export function pageOf<Item>(
-  items: readonly Item[],
-  limit: number,
-  positionOf: (item: Item) => PagePosition,
-): { readonly page: readonly Item[]; readonly nextCursor: string | null } {
-  const page = items.slice(0, limit)
-  const last = items.length > limit ? page.at(-1) : undefined
-  if (last === undefined) return { page, nextCursor: null }
-  const { at, id } = positionOf(last)
-  return { page, nextCursor: formatCursor([at.toISOString(), id]) }
+/** Where an item of a list by time and id stands in it. */
+export function positionAt(at: Date, id: string): readonly [string, string] {
+  return [at.toISOString(), id]
 }

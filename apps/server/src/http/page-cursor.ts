@@ -23,3 +23,18 @@ export function parseCursor<Position>(cursor: string, position: z.ZodType<Positi
     })
   }
 }
+
+/**
+ * Splits what was read, one more than asked for if there was more, into the page and the cursor of the next one.
+ *
+ * @param positionOf where an item stands in the list's order
+ */
+export function pageOf<Item>(
+  items: readonly Item[],
+  limit: number,
+  positionOf: (item: Item) => readonly (string | number)[],
+): { readonly page: readonly Item[]; readonly nextCursor: string | null } {
+  const page = items.slice(0, limit)
+  const last = items.length > limit ? page.at(-1) : undefined
+  return { page, nextCursor: last === undefined ? null : formatCursor(positionOf(last)) }
+}

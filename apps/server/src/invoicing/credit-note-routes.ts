@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
-import { formatCursor, parseCursor } from '../http/page-cursor.ts'
+import { pageOf, parseCursor } from '../http/page-cursor.ts'
 import {
   type CreatedPosition,
   type CreditNote,
@@ -204,12 +204,11 @@ export function registerCreditNoteRoutes(app: App, dependencies: CreditNoteRoute
         after: query.cursor === undefined ? undefined : parseCursor(query.cursor, position),
         limit: query.limit + 1,
       })
-      const shown = notes.slice(0, query.limit)
-      const last = notes.length > query.limit ? shown.at(-1) : undefined
-      return {
-        credit_notes: shown.map(noteToJson),
-        next_cursor: last === undefined ? null : formatCursor([last.createdAt.getTime(), last.id]),
-      }
+      const { page, nextCursor } = pageOf(notes, query.limit, ({ createdAt, id }) => [
+        createdAt.getTime(),
+        id,
+      ])
+      return { credit_notes: page.map(noteToJson), next_cursor: nextCursor }
     },
   )
 

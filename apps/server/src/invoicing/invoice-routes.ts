@@ -1,7 +1,7 @@
 import { INVOICE_STATUSES, type Invoice } from '@tokentally/core'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
-import { formatCursor, parseCursor } from '../http/page-cursor.ts'
+import { pageOf, parseCursor } from '../http/page-cursor.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { type ClosingDependencies, closeCycles } from './close-cycles.ts'
 import { computeInvoices } from './compute-invoice.ts'
@@ -124,12 +124,11 @@ function registerReading(app: App, dependencies: InvoiceRouteDependencies): void
         limit: query.limit + 1,
         after: after === undefined ? undefined : { createdAt: new Date(after[0]), id: after[1] },
       })
-      const page = invoices.slice(0, query.limit)
-      const last = invoices.length > query.limit ? page.at(-1) : undefined
-      return {
-        invoices: page.map(invoiceToJson),
-        next_cursor: last === undefined ? null : formatCursor([last.createdAt.toISOString(), last.id]),
-      }
+      const { page, nextCursor } = pageOf(invoices, query.limit, ({ createdAt, id }) => [
+        createdAt.toISOString(),
+        id,
+      ])
+      return { invoices: page.map(invoiceToJson), next_cursor: nextCursor }
     },
   )
 
@@ -184,8 +183,11 @@ function registerReading(app: App, dependencies: InvoiceRouteDependencies): void
                   : { ts: new Date(after[0]), eventId: after[1], source: after[2] },
             })
           : []
-      const page = entries.slice(0, query.limit)
-      const last = entries.length > query.limit ? page.at(-1) : undefined
+      const { page, nextCursor } = pageOf(entries, query.limit, ({ ts, eventId, source }) => [
+        ts.toISOString(),
+        eventId,
+        source,
+      ])
       return {
         currency: invoice.currency,
         events: page.map((entry) => ({
@@ -204,8 +206,7 @@ function registerReading(app: App, dependencies: InvoiceRouteDependencies): void
           fx_date: entry.rateDate,
           amount: entry.amount,
         })),
-        next_cursor:
-          last === undefined ? null : formatCursor([last.ts.toISOString(), last.eventId, last.source]),
+        next_cursor: nextCursor,
       }
     },
   )

@@ -4,7 +4,7 @@ import type { Pool, PoolClient } from 'pg'
 import { z } from 'zod'
 import { inTransaction } from '../database/transaction.ts'
 import type { App } from '../http/app.ts'
-import { formatCursor, parseCursor } from '../http/page-cursor.ts'
+import { pageOf, parseCursor } from '../http/page-cursor.ts'
 import { Problem } from '../http/problem.ts'
 import type { CreatedPosition } from './credit-note-store.ts'
 import { idempotencyKeyOf, idempotencyKeySchema } from './idempotency-key.ts'
@@ -148,12 +148,11 @@ export function registerPayoutRoutes(app: App, dependencies: PayoutRouteDependen
         after: query.cursor === undefined ? undefined : parseCursor(query.cursor, position),
         limit: query.limit + 1,
       })
-      const shown = payouts.slice(0, query.limit)
-      const last = payouts.length > query.limit ? shown.at(-1) : undefined
-      return {
-        payouts: shown.map(payoutToJson),
-        next_cursor: last === undefined ? null : formatCursor([last.createdAt.getTime(), last.id]),
-      }
+      const { page, nextCursor } = pageOf(payouts, query.limit, ({ createdAt, id }) => [
+        createdAt.getTime(),
+        id,
+      ])
+      return { payouts: page.map(payoutToJson), next_cursor: nextCursor }
     },
   )
 

@@ -9,7 +9,7 @@ import type { Pool } from 'pg'
 import { z } from 'zod'
 import { inTransaction } from '../database/transaction.ts'
 import type { App } from '../http/app.ts'
-import { formatCursor, parseCursor } from '../http/page-cursor.ts'
+import { pageOf, parseCursor } from '../http/page-cursor.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { lockCustomerInvoices } from './lock.ts'
 import {
@@ -82,16 +82,15 @@ function registerReading(app: App, { pool }: ProfileRouteDependencies): void {
     async ({ organizationId, query }) => {
       const after = query.cursor === undefined ? undefined : parseCursor(query.cursor, positionSchema)[0]
       const profiles = await listProfiles(pool, { organizationId, limit: query.limit + 1, after })
-      const page = profiles.slice(0, query.limit)
+      const { page, nextCursor } = pageOf(profiles, query.limit, ({ customer }) => [customer])
       const ends = await lastInvoicedEnds(
         pool,
         organizationId,
         page.map(({ customer }) => customer),
       )
-      const last = profiles.length > page.length ? page.at(-1) : undefined
       return {
         billing_profiles: page.map((stored) => profileToJson(stored, ends.get(stored.customer))),
-        next_cursor: last === undefined ? null : formatCursor([last.customer]),
+        next_cursor: nextCursor,
       }
     },
   )

@@ -1,7 +1,7 @@
 import { catalogueProvider } from '@tokentally/core'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
-import { formatCursor, parseCursor } from '../http/page-cursor.ts'
+import { pageOf, parseCursor } from '../http/page-cursor.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { addPrice } from './add-price.ts'
 import { isoOrNull, ownPriceJson, priceJson, priceToJson, ratesFromJson, ratesToJson } from './price-json.ts'
@@ -58,7 +58,7 @@ function registerList(app: App, { pool, ratingBooks }: PricingRoutesDeps): void 
           ? []
           : ratingBooks.current().prices.candidates(organizationId, provider, [model])
       const id = provider === undefined ? undefined : catalogueProvider(provider)
-      const page = await listPrices(pool, {
+      const found = await listPrices(pool, {
         organizationId,
         provider: id,
         model,
@@ -66,14 +66,14 @@ function registerList(app: App, { pool, ratingBooks }: PricingRoutesDeps): void 
         after: query.cursor === undefined ? undefined : positionOf(query.cursor),
         limit: limit + 1,
       })
-      const prices = page.slice(0, limit)
-      const last = page.length > limit ? prices.at(-1) : undefined
+      const { page, nextCursor } = pageOf(found, limit, ({ version }) => [
+        version.provider,
+        version.model,
+        version.sequence,
+      ])
       return {
-        prices: prices.map(({ version, createdAt }) => priceToJson(version, createdAt)),
-        next_cursor:
-          last === undefined
-            ? null
-            : formatCursor([last.version.provider, last.version.model, last.version.sequence]),
+        prices: page.map(({ version, createdAt }) => priceToJson(version, createdAt)),
+        next_cursor: nextCursor,
       }
     },
   )

@@ -4,7 +4,7 @@ import { BillingError } from '@tokentally/providers'
 import type { Pool } from 'pg'
 import { z } from 'zod'
 import type { App } from '../http/app.ts'
-import { formatCursor, parseCursor } from '../http/page-cursor.ts'
+import { pageOf, parseCursor } from '../http/page-cursor.ts'
 import { Problem, problemSchema } from '../http/problem.ts'
 import { findImport, insertImport, listImports, removeImport, type VendorImport } from './import-store.ts'
 import { readVendorFile, sourceOf } from './read-file.ts'
@@ -130,12 +130,8 @@ function registerList(app: App, { pool }: ImportRouteDependencies): void {
     async ({ organizationId, query }) => {
       const [before] = query.cursor === undefined ? [] : parseCursor(query.cursor, position)
       const found = await listImports(pool, { organizationId, limit: query.limit + 1, before })
-      const page = found.slice(0, query.limit)
-      const last = found.length > query.limit ? page.at(-1) : undefined
-      return {
-        imports: page.map(importToJson),
-        next_cursor: last === undefined ? null : formatCursor([last.importNo]),
-      }
+      const { page, nextCursor } = pageOf(found, query.limit, ({ importNo }) => [importNo])
+      return { imports: page.map(importToJson), next_cursor: nextCursor }
     },
   )
 }

@@ -1,7 +1,7 @@
 import type { Pool } from 'pg'
 import { z } from 'zod'
 import type { App } from '../../http/app.ts'
-import { formatCursor, parseCursor } from '../../http/page-cursor.ts'
+import { pageOf, parseCursor } from '../../http/page-cursor.ts'
 import { Problem, problemSchema } from '../../http/problem.ts'
 import { listSteps, type OutboxStep } from './outbox-reads.ts'
 import { retryStream } from './outbox-store.ts'
@@ -74,15 +74,13 @@ export function registerOutboxRoutes(app: App, { pool, now, onRetry }: OutboxRou
             ? undefined
             : { createdAt: new Date(after[0]), system: after[1], stream: after[2], stepNo: after[3] },
       })
-      const page = steps.slice(0, query.limit)
-      const last = steps.length > query.limit ? page.at(-1) : undefined
-      return {
-        steps: page.map(stepToJson),
-        next_cursor:
-          last === undefined
-            ? null
-            : formatCursor([last.createdAt.toISOString(), last.system, last.stream, last.stepNo]),
-      }
+      const { page, nextCursor } = pageOf(steps, query.limit, ({ createdAt, system, stream, stepNo }) => [
+        createdAt.toISOString(),
+        system,
+        stream,
+        stepNo,
+      ])
+      return { steps: page.map(stepToJson), next_cursor: nextCursor }
     },
   )
 

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { App } from '../../http/app.ts'
-import { formatCursor, parseCursor } from '../../http/page-cursor.ts'
+import { pageOf, parseCursor } from '../../http/page-cursor.ts'
 import { problemSchema } from '../../http/problem.ts'
 import { type CountingDependencies, type CountingResult, countUsage } from './count-usage.ts'
 import { listToldMeters, type ToldMeter } from './meter-store.ts'
@@ -57,12 +57,12 @@ export function registerMeterRoutes(app: App, dependencies: MeterRouteDependenci
     async ({ organizationId, query: { customer, limit, cursor } }) => {
       const after = cursor === undefined ? undefined : parseCursor(cursor, cursorSchema)
       const found = await listToldMeters(pool, { organizationId, customer, limit: limit + 1, after })
-      const page = found.slice(0, limit)
-      const last = found.length > limit ? page.at(-1) : undefined
-      return {
-        meters: page.map(toldMeterToJson),
-        next_cursor: last === undefined ? null : formatCursor([last.customer, last.eventName, last.value]),
-      }
+      const { page, nextCursor } = pageOf(found, limit, ({ customer: whose, eventName, value }) => [
+        whose,
+        eventName,
+        value,
+      ])
+      return { meters: page.map(toldMeterToJson), next_cursor: nextCursor }
     },
   )
 
